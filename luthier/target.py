@@ -1,0 +1,55 @@
+"""What the schedules and the code generator need to know of a machine; plain data.
+
+:mod:`luthier.codegen.detect` fills it in for the host and for the named targets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A CPU to generate code for.
+
+    name            ``host`` or one of the named targets (``x86-64-v3``, ...)
+    triple, cpu     as LLVM spells them
+    features        LLVM feature string: ``+avx512f,+fma,...``
+    vector_bits     width of the vector registers that generated code uses
+    vector_registers  their number
+    fma_units       fused multiply-adds of full width that one core starts per cycle
+    l1_bytes, l2_bytes   data cache of one core
+    l3_bytes        last-level cache, shared
+    line_bytes      cache line
+    cores           physical cores that the process may use
+    threads         threads that a build for this target runs with
+    model           human-readable CPU model; part of a log record's fingerprint
+    """
+
+    name: str
+    triple: str
+    cpu: str
+    features: str
+    vector_bits: int
+    vector_registers: int
+    fma_units: int = 2
+    l1_bytes: int = 32 * 1024
+    l2_bytes: int = 512 * 1024
+    l3_bytes: int = 8 * 1024 * 1024
+    line_bytes: int = 64
+    cores: int = 1
+    threads: int = 1
+    model: str = ""
+
+    def lanes(self, dtype_bits: int = 32) -> int:
+        """Elements of ``dtype_bits`` that one vector register holds."""
+        return self.vector_bits // dtype_bits
+
+    def with_threads(self, threads: int) -> Target:
+        """Return the same machine running ``threads`` threads."""
+        return replace(self, threads=threads)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Everything that a tuning record must match, as JSON-able data."""
+        return asdict(self)

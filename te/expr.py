@@ -1,0 +1,515 @@
+"""Expression nodes, shared by tensor expressions and the loop IR.
+
+    Expr := Var | Const
+          | Binary(add|sub|mul|div|floordiv|floormod|min|max|pow|and|or, a, b)
+          | Compare(lt|le|gt|ge|eq|ne, a, b) | Not(a)
+          | Select(condition, a, b) | Cast(a, dtype) | Call(intrinsic, args)
+          | Read(source, indices) | Reduce(combiner, term, axes, where)
+
+Semantics, stated once:
+
+* Integers are two's complement and wrap on overflow. ``floordiv``/``floormod`` round towards minus
+  infinity (Python's ``//`` and ``%``); division by zero is undefined. ``div`` is for floats only.
+* Floats are IEEE 754 with the default rounding. The compiler may contract ``a * b + c`` into one
+  fused multiply-add; it never reassociates: the order of a sum is the schedule's to choose, and a
+  reduction is defined up to the order of its terms.
+* ``min`` and ``max`` of floats are ``b if b < a else a`` (``b if a < b else a``): a NaN in ``a`` stays
+  unless the schedule reorders the reduction.
+* ``Select`` evaluates both sides where this is free of side effects; a ``Read`` in the side that is
+  not selected is never performed out of bounds.
+* ``Reduce`` ranges over the points of its axes at which ``where`` holds; the other points are not part
+  of the reduction at all (padding costs nothing and is not multiplied by a weight). An empty
+  reduction is the combiner's identity.
+* Comparison nodes are made by ``<``, ``<=``, ``>``, ``>=``, :func:`equal` and :func:`not_equal`. ``==`` is
+  Python's identity, so that nodes may be keys of a dictionary.
+
+Nodes are immutable, and typed when they are made: an ill-typed expression raises ExpressionError.
+Next: :mod:`.tensor` (placeholder, compute), :mod:`.simplify`, :mod:`.printer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias, Union
+
+import numpy as np
+
+from ..errors import ExpressionError
+from . import dtype as dt
+
+if TYPE_CHECKING:
+    from .tensor import Source
+
+BinaryOp = Literal["add", "sub", "mul", "div", "floordiv", "floormod", "min", "max", "pow", "and", "or"]
+CompareOp = Literal["lt", "le", "gt", "ge", "eq", "ne"]
+Combiner = Literal["sum", "prod", "min", "max", "all", "any"]
+
+INTRINSICS = frozenset(
+    "exp log sqrt tanh erf sigmoid sin cos tan asin acos atan sinh cosh asinh acosh atanh "
+    "floor ceil round trunc abs isnan isinf".split()
+)
+
+
+class ExprOps:
+    """Arithmetic operators; every node derives from it."""
+
+    __slots__ = ()
+
+    def __add__(self, other: ExprLike) -> Expr:
+        return binary("add", self, other)
+
+    def __radd__(self, other: ExprLike) -> Expr:
+        return binary("add", other, self)
+
+    def __sub__(self, other: ExprLike) -> Expr:
+        return binary("sub", self, other)
+
+    def __rsub__(self, other: ExprLike) -> Expr:
+        return binary("sub", other, self)
+
+    def __mul__(self, other: ExprLike) -> Expr:
+        return binary("mul", self, other)
+
+    def __rmul__(self, other: ExprLike) -> Expr:
+        return binary("mul", other, self)
+
+    def __truediv__(self, other: ExprLike) -> Expr:
+        return binary("div", self, other)
+
+    def __rtruediv__(self, other: ExprLike) -> Expr:
+        return binary("div", other, self)
+
+    def __floordiv__(self, other: ExprLike) -> Expr:
+        return binary("floordiv", self, other)
+
+    def __rfloordiv__(self, other: ExprLike) -> Expr:
+        return binary("floordiv", other, self)
+
+    def __mod__(self, other: ExprLike) -> Expr:
+        return binary("floormod", self, other)
+
+    def __rmod__(self, other: ExprLike) -> Expr:
+        return binary("floormod", other, self)
+
+    def __pow__(self, other: ExprLike) -> Expr:
+        return binary("pow", self, other)
+
+    def __neg__(self) -> Expr:
+        return binary("sub", 0, self)
+
+    def __lt__(self, other: ExprLike) -> Expr:
+        return compare("lt", self, other)
+
+    def __le__(self, other: ExprLike) -> Expr:
+        return compare("le", self, other)
+
+    def __gt__(self, other: ExprLike) -> Expr:
+        return compare("gt", self, other)
+
+    def __ge__(self, other: ExprLike) -> Expr:
+        return compare("ge", self, other)
+
+    def __bool__(self) -> bool:
+        raise ExpressionError(
+            "an expression has no truth value while it is being built; use te.select, te.all or te.any"
+        )
+
+    def __str__(self) -> str:
+        from .printer import format_expr
+
+        return format_expr(self)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Var(ExprOps):
+    """A scalar variable: a loop index, or a parameter of the expression. Identity is the object."""
+
+    name: str
+    dtype: str = dt.INDEX
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Const(ExprOps):
+    """A literal. Booleans have dtype ``bool``."""
+
+    value: int | float | bool
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Binary(ExprOps):
+    op: BinaryOp
+    a: Expr
+    b: Expr
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Compare(ExprOps):
+    op: CompareOp
+    a: Expr
+    b: Expr
+    dtype: str = dt.BOOL
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Not(ExprOps):
+    a: Expr
+    dtype: str = dt.BOOL
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Select(ExprOps):
+    condition: Expr
+    a: Expr
+    b: Expr
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Cast(ExprOps):
+    """Convert; float to integer truncates, out-of-range float to integer is undefined."""
+
+    a: Expr
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Call(ExprOps):
+    """A mathematical intrinsic of :data:`INTRINSICS`, elementwise."""
+
+    fn: str
+    args: tuple[Expr, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Read(ExprOps):
+    """One element of a tensor (in te) or of a buffer (in the loop IR)."""
+
+    source: Source
+    indices: tuple[Expr, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Axis:
+    """One dimension of an iteration domain: ``0 <= var < extent``."""
+
+    var: Var
+    extent: int
+    kind: Literal["spatial", "reduce"]
+
+    @property
+    def name(self) -> str:
+        return self.var.name
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Reduce(ExprOps):
+    """Combine ``term`` over all points of ``axes`` at which ``where`` (None: everywhere) holds."""
+
+    combiner: Combiner
+    term: Expr
+    axes: tuple[Axis, ...]
+    where: Expr | None
+    dtype: str
+
+
+Expr: TypeAlias = Union[Var, Const, Binary, Compare, Not, Select, Cast, Call, Read, Reduce]
+ExprLike: TypeAlias = Union[Expr, Axis, ExprOps, int, float, bool, np.generic]
+
+
+# ---------------------------------------------------------------------------------- construction
+
+
+def const(value: int | float | bool | np.generic, dtype: str | None = None) -> Const:
+    """Make a literal; without ``dtype``: bool, int64 or float32 by the value's Python type."""
+    if isinstance(value, np.generic):
+        dtype = dtype or dt.check(value.dtype)
+        value = value.item()
+    if dtype is None:
+        dtype = dt.BOOL if isinstance(value, bool) else dt.INDEX if isinstance(value, int) else "float32"
+    if dtype == dt.BOOL:
+        return Const(bool(value), dtype)
+    if dt.is_float(dtype):
+        return Const(float(value), dtype)
+    if isinstance(value, float) and not value.is_integer():
+        raise ExpressionError(f"constant {value} is not a {dtype}; use te.cast or a float dtype")
+    return Const(wrap(int(value), dtype), dtype)
+
+
+def wrap(value: int, dtype: str) -> int:
+    """Reduce ``value`` to the range of the integer ``dtype``, two's complement."""
+    width = dt.bits(dtype)
+    value &= (1 << width) - 1
+    if dtype in dt.SIGNED and value >> (width - 1):
+        value -= 1 << width
+    return value
+
+
+def as_expr(value: ExprLike, dtype: str | None = None) -> Expr:
+    """Turn a Python number, a NumPy scalar or an Axis into an expression; pass expressions through."""
+    if isinstance(value, ExprOps):
+        return value  # type: ignore[return-value]
+    if isinstance(value, Axis):
+        return value.var
+    if isinstance(value, (bool, int, float, np.generic)):
+        return const(value, dtype)
+    raise ExpressionError(f"{value!r} ({type(value).__name__}) cannot be part of a tensor expression")
+
+
+def _operands(a: ExprLike, b: ExprLike, what: str) -> tuple[Expr, Expr]:
+    """Give two operands one dtype: a Python number takes the other side's; otherwise they must agree."""
+    a_typed, b_typed = isinstance(a, (ExprOps, Axis, np.generic)), isinstance(b, (ExprOps, Axis, np.generic))
+    if a_typed and not b_typed:
+        x = as_expr(a)
+        return x, as_expr(b, x.dtype)
+    if b_typed and not a_typed:
+        y = as_expr(b)
+        return as_expr(a, y.dtype), y
+    x, y = as_expr(a), as_expr(b)
+    if x.dtype != y.dtype:
+        raise ExpressionError(f"{what}: operands are {x.dtype} and {y.dtype}; convert one with te.cast")
+    return x, y
+
+
+def binary(op: BinaryOp, a: ExprLike, b: ExprLike) -> Expr:
+    """Make ``a op b``, folding constants and the identities 0 and 1 of integers."""
+    x, y = _operands(a, b, op)
+    dtype = x.dtype
+    if op in ("and", "or"):
+        if dtype != dt.BOOL:
+            raise ExpressionError(f"{op}: operands must be bool, not {dtype}")
+    elif dtype == dt.BOOL:
+        raise ExpressionError(f"{op}: operands are bool; convert them with te.cast")
+    elif op in ("div", "pow") and not dt.is_float(dtype):
+        hint = "use // for integers" if op == "div" else "use te.cast first"
+        raise ExpressionError(f"{op}: operands must be float, not {dtype}; {hint}")
+    elif op in ("floordiv", "floormod") and not dt.is_integer(dtype):
+        raise ExpressionError(f"{op}: operands must be integer, not {dtype}; use te.floor(a / b) for floats")
+    return _fold(op, x, y)
+
+
+def _fold(op: BinaryOp, x: Expr, y: Expr) -> Expr:
+    dtype = x.dtype
+    xc = x.value if isinstance(x, Const) else None
+    yc = y.value if isinstance(y, Const) else None
+    if dtype == dt.BOOL:
+        for known, other in ((xc, y), (yc, x)):
+            if known is not None:
+                return other if known == (op == "and") else Const(op == "or", dt.BOOL)
+        return Binary(op, x, y, dtype)
+    if dt.is_integer(dtype):
+        if xc is not None and yc is not None:
+            if not (op in ("floordiv", "floormod") and yc == 0):
+                return Const(wrap(int(_INTEGER[op](xc, yc)), dtype), dtype)
+        elif op == "add" and xc == 0:
+            return y
+        elif op in ("add", "sub") and yc == 0:
+            return x
+        elif op == "mul" and (xc == 1 or yc == 0):
+            return y
+        elif op == "mul" and (yc == 1 or xc == 0):
+            return x
+        elif op == "floordiv" and yc == 1:
+            return x
+        elif op == "floormod" and yc == 1:
+            return Const(0, dtype)
+    return Binary(op, x, y, dtype)
+
+
+_INTEGER: dict[str, Callable[[int, int], int]] = {
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "floordiv": lambda a, b: a // b,
+    "floormod": lambda a, b: a % b,
+    "min": min,
+    "max": max,
+}
+
+_COMPARE: dict[str, Callable[[float, float], bool]] = {
+    "lt": lambda a, b: a < b,
+    "le": lambda a, b: a <= b,
+    "gt": lambda a, b: a > b,
+    "ge": lambda a, b: a >= b,
+    "eq": lambda a, b: a == b,
+    "ne": lambda a, b: a != b,
+}
+
+
+def compare(op: CompareOp, a: ExprLike, b: ExprLike) -> Expr:
+    """Make ``a op b`` of dtype bool."""
+    x, y = _operands(a, b, op)
+    if isinstance(x, Const) and isinstance(y, Const):
+        return Const(_COMPARE[op](x.value, y.value), dt.BOOL)
+    return Compare(op, x, y)
+
+
+def equal(a: ExprLike, b: ExprLike) -> Expr:
+    return compare("eq", a, b)
+
+
+def not_equal(a: ExprLike, b: ExprLike) -> Expr:
+    return compare("ne", a, b)
+
+
+def minimum(a: ExprLike, b: ExprLike) -> Expr:
+    return binary("min", a, b)
+
+
+def maximum(a: ExprLike, b: ExprLike) -> Expr:
+    return binary("max", a, b)
+
+
+def logical_not(a: ExprLike) -> Expr:
+    x = as_expr(a)
+    if x.dtype != dt.BOOL:
+        raise ExpressionError(f"not: operand must be bool, not {x.dtype}")
+    return Const(not x.value, dt.BOOL) if isinstance(x, Const) else Not(x)
+
+
+def all_of(*conditions: ExprLike) -> Expr:
+    """The conjunction; true when there are none."""
+    result: Expr = Const(True, dt.BOOL)
+    for condition in conditions:
+        result = binary("and", result, condition)
+    return result
+
+
+def any_of(*conditions: ExprLike) -> Expr:
+    """The disjunction; false when there are none."""
+    result: Expr = Const(False, dt.BOOL)
+    for condition in conditions:
+        result = binary("or", result, condition)
+    return result
+
+
+def select(condition: ExprLike, a: ExprLike, b: ExprLike) -> Expr:
+    """``a`` where ``condition`` holds, else ``b``."""
+    c = as_expr(condition)
+    if c.dtype != dt.BOOL:
+        raise ExpressionError(f"select: condition must be bool, not {c.dtype}")
+    x, y = _operands(a, b, "select")
+    if isinstance(c, Const):
+        return x if c.value else y
+    return Select(c, x, y, x.dtype)
+
+
+def cast(a: ExprLike, dtype: str) -> Expr:
+    """Convert ``a`` to ``dtype``."""
+    x, dtype = as_expr(a), dt.check(dtype)
+    if x.dtype == dtype:
+        return x
+    if isinstance(x, Const) and dt.is_integer(dtype) and np.isfinite(x.value):
+        return const(int(x.value), dtype)
+    if isinstance(x, Const) and dtype != dt.BOOL and dt.is_integer(x.dtype):
+        return const(x.value, dtype)
+    return Cast(x, dtype)
+
+
+def call(fn: str, *args: ExprLike) -> Expr:
+    """Apply an intrinsic to float operands (``abs`` also to integers)."""
+    if fn not in INTRINSICS:
+        raise ExpressionError(f"intrinsic {fn!r} is unknown; use one of {', '.join(sorted(INTRINSICS))}")
+    exprs = tuple(as_expr(a) for a in args)
+    for x in exprs:
+        if not (dt.is_float(x.dtype) or (fn == "abs" and dt.is_integer(x.dtype))):
+            raise ExpressionError(f"{fn}: operand must be float, not {x.dtype}; use te.cast")
+    return Call(fn, exprs, dt.BOOL if fn in ("isnan", "isinf") else exprs[0].dtype)
+
+
+# --------------------------------------------------------------------------------------- traversal
+
+
+def children(e: Expr) -> tuple[Expr, ...]:
+    """The direct operands of ``e``, in order."""
+    match e:
+        case Var() | Const():
+            return ()
+        case Binary() | Compare():
+            return (e.a, e.b)
+        case Not() | Cast():
+            return (e.a,)
+        case Select():
+            return (e.condition, e.a, e.b)
+        case Call():
+            return e.args
+        case Read():
+            return e.indices
+        case Reduce():
+            return (e.term,) if e.where is None else (e.term, e.where)
+
+
+def rebuild(e: Expr, parts: Sequence[Expr]) -> Expr:
+    """Make ``e`` again with other operands (as :func:`children` orders them), folding constants."""
+    match e:
+        case Var() | Const():
+            return e
+        case Binary():
+            return _fold(e.op, parts[0], parts[1])
+        case Compare():
+            return compare(e.op, parts[0], parts[1])
+        case Not():
+            return logical_not(parts[0])
+        case Cast():
+            return cast(parts[0], e.dtype)
+        case Select():
+            return select(parts[0], parts[1], parts[2])
+        case Call():
+            return Call(e.fn, tuple(parts), e.dtype)
+        case Read():
+            return Read(e.source, tuple(parts), e.dtype)
+        case Reduce():
+            return Reduce(e.combiner, parts[0], e.axes, parts[1] if len(parts) > 1 else None, e.dtype)
+
+
+def rewrite(e: Expr, fn: Callable[[Expr], Expr | None]) -> Expr:
+    """Replace nodes top-down: where ``fn`` returns a node it stands instead, and is not entered.
+
+    Returns the same object where nothing changed.
+    """
+    replacement = fn(e)
+    if replacement is not None:
+        return replacement
+    old = children(e)
+    if not old:
+        return e
+    new = [rewrite(c, fn) for c in old]
+    if all(a is b for a, b in zip(old, new, strict=True)):
+        return e
+    return rebuild(e, new)
+
+
+def substitute(e: Expr, values: dict[Var, Expr]) -> Expr:
+    """Replace variables by expressions."""
+    if not values:
+        return e
+    return rewrite(e, lambda x: values.get(x) if isinstance(x, Var) else None)
+
+
+def walk(e: Expr) -> Iterator[Expr]:
+    """Yield every node, parents before operands."""
+    stack = [e]
+    while stack:
+        x = stack.pop()
+        yield x
+        stack.extend(reversed(children(x)))
+
+
+def free_vars(e: Expr) -> set[Var]:
+    """The variables that occur in ``e`` (bound reduction variables included)."""
+    return {x for x in walk(e) if isinstance(x, Var)}
+
+
+def conjuncts(e: Expr | None) -> list[Expr]:
+    """Split a condition at its ``and`` nodes; None gives an empty list."""
+    if e is None:
+        return []
+    if isinstance(e, Binary) and e.op == "and":
+        return conjuncts(e.a) + conjuncts(e.b)
+    if isinstance(e, Const) and e.value is True:
+        return []
+    return [e]
