@@ -120,6 +120,7 @@ class Function:
     params   buffers that the caller passes, in the order of the arguments
     outputs  how many of them, counted from the end, are written
     shared, thread  scratch buffers of those scopes, used anywhere in the body
+    in_place        pairs (input, output) of parameter positions that may be one and the same buffer
     """
 
     name: str
@@ -128,6 +129,7 @@ class Function:
     body: Stmt
     shared: tuple[Buffer, ...] = ()
     thread: tuple[Buffer, ...] = ()
+    in_place: tuple[tuple[int, int], ...] = ()
 
 
 def seq(*stmts: Stmt) -> Stmt:
