@@ -4,6 +4,7 @@
     LUTHIER_DUMP=dir       write every level of every kernel there, numbered (te, schedule, loops, llvm, asm)
     LUTHIER_VERIFY=1       check the loop IR before and after every pass
     LUTHIER_CACHE=dir      where object code is cached; empty: no cache
+    LUTHIER_OPENMP=0       run on one thread, as if no OpenMP runtime were installed
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ class Config:
     dump: str = ""
     verify: bool = False
     cache: str = ""
+    openmp: bool = True
 
 
 def _from_environment() -> Config:

@@ -1,0 +1,97 @@
+"""Loading: object code becomes a native function of this process.
+
+Comes in: the objects of a program's kernels and of its entry function (see :mod:`luthier.codegen.program`).
+Goes out: a :class:`LoadedProgram`, which can be called. Each program has a just-in-time linker of its own (about one
+millisecond), so that programs do not see each other's symbols and their memory goes with them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+
+import llvmlite.binding as llvm
+
+from ..errors import InternalError
+from . import openmp
+
+ENTRY = "luthier_run"
+PROTOTYPE = ctypes.CFUNCTYPE(
+    ctypes.c_int64,  # result
+    ctypes.c_void_p,  # inputs: array of pointers
+    ctypes.c_void_p,  # outputs: array of pointers
+    ctypes.c_void_p,  # constants
+    ctypes.c_void_p,  # arena
+    ctypes.c_int64,  # threads
+    ctypes.c_int64,  # repeats
+)
+
+_SERIAL = """
+define void @GOMP_parallel(ptr %body, ptr %data, i32 %threads, i32 %flags) {
+  call void %body(ptr %data)
+  ret void
+}
+define void @GOMP_barrier() {
+  ret void
+}
+define i32 @omp_get_thread_num() {
+  ret i32 0
+}
+define i32 @omp_get_num_threads() {
+  ret i32 1
+}
+"""
+"""Stand-ins for an OpenMP runtime: a team of one."""
+
+
+class LoadedProgram:
+    """A program in memory; call it with addresses. It may run in several Python threads at once.
+
+    The code is unloaded when the last reference goes, so whoever calls keeps one.
+    """
+
+    def __init__(self, jit: llvm.orcjit.LLJIT, tracker: llvm.orcjit.ResourceTracker, entry: str, threaded: bool) -> None:
+        self._jit = jit
+        self._tracker = tracker
+        self._function = PROTOTYPE(tracker[entry])
+        self.threaded = threaded
+
+    def __call__(
+        self, inputs: int | None, outputs: int | None, constants: int | None, arena: int | None, threads: int, repeats: int
+    ) -> int:
+        """Run the program once per ``repeats``; the interpreter lock is free meanwhile."""
+        team = openmp.team_size(threads) if self.threaded else 1
+        return int(self._function(inputs, outputs, constants, arena, team, repeats))
+
+    def __del__(self) -> None:
+        tracker, jit = getattr(self, "_tracker", None), getattr(self, "_jit", None)
+        if tracker is not None and jit is not None:  # in this order: the linker owns what the tracker refers to
+            tracker.close()
+            jit.close()
+
+
+def load_objects(objects: Sequence[bytes], entry: str = ENTRY) -> LoadedProgram:
+    """Link relocatable ``objects`` into this process and return the function called ``entry``.
+
+    Functions of libm and libc resolve to the process's own, those of OpenMP to :func:`.openmp.runtime` or, where there
+    is none, to stand-ins for one thread. Raises InternalError naming what cannot be linked.
+    """
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    library = llvm.JITLibraryBuilder()
+    for code in objects:
+        library.add_object_img(code)
+    omp = openmp.runtime()
+    if omp is None:
+        library.add_ir(_SERIAL)
+    else:
+        for name, address in omp.symbols.items():
+            library.import_symbol(name, address)
+    library.add_current_process().export_symbol(entry)
+    jit = llvm.create_lljit_compiler(use_jit_link=True, suppress_errors=True)
+    try:
+        tracker = library.link(jit, entry)
+    except RuntimeError as error:
+        jit.close()
+        raise InternalError(f"loading {len(objects)} objects: {entry} cannot be linked: {error}") from None
+    return LoadedProgram(jit, tracker, entry, threaded=omp is not None)
