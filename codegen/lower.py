@@ -1,0 +1,373 @@
+"""From a schedule to the loop IR: build the loop nest of every stage.
+
+Comes in: a :class:`..schedule.schedule.Schedule`. Goes out: a :class:`.nodes.Function`. Next: :mod:`.pipeline`.
+
+The nest is built from the outside in, with what is known at each point in a :class:`Scope`: the variables that are bound, their
+ranges, and those that are constant there. All arithmetic on indices is simplified under these facts when it is
+written. That makes cutting a loop (``partition``) a matter of building its body once for each piece, under narrower ranges: a
+guard or a padding condition that a piece decides never appears in it.
+
+A guard is placed right inside the loop that binds the last of its variables; where it only limits that loop's own
+variable to a constant range, the loop is shortened instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from ..errors import ScheduleError
+from ..schedule.axis import LoopAxis
+from ..schedule.schedule import Schedule
+from ..schedule.stage import Stage
+from ..te import dtype as dt
+from ..te.expr import Compare, Const, Expr, Read, Reduce, Var, binary, compare, const, free_vars, rewrite, substitute
+from ..te.expr import conjuncts as split_conjuncts
+from ..te.simplify import linear, simplify
+from ..te.tensor import Placeholder, Source
+from .in_place import in_place_pairs
+from .nodes import Alloc, Barrier, Buffer, For, Function, If, Let, Seq, Stmt, Store, seq
+
+STACK_LIMIT_BYTES = 32 * 1024
+"""Larger buffers of an attached stage live in the thread's scratch memory."""
+
+EMPTY = Seq(())
+
+
+def lower(schedule: Schedule, name: str = "kernel") -> Function:
+    """Build the loop nest of ``schedule`` as one function called ``name``."""
+    return _Lowering(schedule).function(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What is known where code is being written.
+
+    bounds   range (inclusive) of each variable that is bound here
+    values   variables that stand for another expression here, a constant as a rule
+    buffers  where each attached stage's values are, and the coordinate that lies first in it
+    """
+
+    bounds: dict[Var, tuple[int, int]] = field(default_factory=dict)
+    values: dict[Var, Expr] = field(default_factory=dict)
+    buffers: dict[Source, tuple[Buffer, tuple[Expr, ...]]] = field(default_factory=dict)
+
+    def ranged(self, var: Var, low: int, high: int) -> Scope:
+        """Know that ``low <= var < high``; a range of one value makes the variable a constant."""
+        if high - low == 1:
+            return replace(self, values={**self.values, var: const(low)})
+        values = {v: x for v, x in self.values.items() if v is not var}
+        return replace(self, bounds={**self.bounds, var: (low, max(high - 1, low))}, values=values)
+
+    def knows(self, e: Expr) -> bool:
+        return all(v in self.bounds or v in self.values for v in free_vars(e))
+
+    def simplify(self, e: Expr) -> Expr:
+        return simplify(substitute(e, self.values), self.bounds)
+
+
+class _Lowering:
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
+        self.memory: dict[Source, Buffer] = {}
+        self.thread: list[Buffer] = []
+
+    def function(self, name: str) -> Function:
+        s = self.schedule
+        params = []
+        for p in s.workload.inputs:
+            layout = s.layouts.get(p)
+            shape = layout.physical_shape(p.shape) if layout else p.shape
+            self.memory[p] = Buffer(p.name, shape, p.dtype, "param")
+            params.append(self.memory[p])
+        shared: list[Buffer] = []
+        for stage in s.live_stages():
+            if stage.attach is not None:
+                continue
+            output = s.is_output(stage)
+            shape = stage.layout.physical_shape(stage.tensor.shape) if stage.layout else stage.tensor.shape
+            self.memory[stage.tensor] = Buffer(stage.name, shape, stage.tensor.dtype, "param" if output else "shared")
+            if not output:
+                shared.append(self.memory[stage.tensor])
+        params.extend(self.memory[t] for t in s.workload.outputs)
+        nests: list[Stmt] = []
+        for stage in s.live_stages():
+            if stage.attach is None:
+                if nests:
+                    nests.append(Barrier())
+                nests.append(self.stage(stage, Scope()))
+        return Function(
+            name,
+            tuple(params),
+            len(s.workload.outputs),
+            seq(*nests),
+            tuple(shared),
+            tuple(self.thread),
+            in_place_pairs(s),
+        )
+
+    # ------------------------------------------------------------------ one stage
+
+    def stage(self, stage: Stage, scope: Scope) -> Stmt:
+        """The loops of one stage: for a reduction, the outer spatial loops, then initialisation, then the update."""
+        if any(r.extent == 0 for r in stage.roots):
+            return EMPTY
+        coordinates = stage.coordinates()
+        guards = stage.split_guards() + self._domain_guards(stage, coordinates)
+        target = self._locate(stage.tensor, [coordinates[a.var] for a in stage.tensor.axes], scope)
+        leaves = stage.leaves
+        if not isinstance(stage.body, Reduce):
+            value = substitute(stage.body, coordinates)
+            return self.loops(stage, leaves, scope, guards, lambda sc: self._store(target, value, sc))
+        body = stage.body
+        first = next((i for i, a in enumerate(leaves) if a.kind == "reduce"), len(leaves))
+        term = substitute(body.term, coordinates)
+        where = [substitute(c, coordinates) for c in split_conjuncts(body.where)]
+        reduce_guards = [g for g in guards if self._is_reduction(stage, g)]
+        guards = [g for g in guards if g not in reduce_guards]
+        inner = leaves[first:]
+        spatial = [a for a in inner if a.kind == "spatial"]
+        identity = const(_identity(body.combiner, body.dtype), body.dtype)
+
+        def update(sc: Scope) -> Stmt:
+            buffer, indices = target
+            old = Read(buffer, indices, buffer.dtype)
+            return self._store(target, _combine(body.combiner, old, term), sc)
+
+        def both(sc: Scope) -> Stmt:
+            left = [g for g in guards if not sc.knows(g)]
+            start = self.loops(stage, spatial, sc, left, lambda i: self._store(target, identity, i), attached=False)
+            if any(a.extent == 0 for a in inner):
+                return start
+            return seq(start, self.loops(stage, inner, sc, left + reduce_guards + where, update))
+
+        return self.loops(stage, leaves[:first], scope, guards, both)
+
+    def _is_reduction(self, stage: Stage, guard: Expr) -> bool:
+        reduced = {a.var for a in stage.axes if a.kind == "reduce"}
+        return any(v in reduced for v in free_vars(guard))
+
+    def _domain_guards(self, stage: Stage, coordinates: dict[Var, Expr]) -> list[Expr]:
+        """An attached stage computes a box that may stick out of the tensor."""
+        if stage.region_min is None:
+            return []
+        guards = []
+        for axis in stage.tensor.axes:
+            guards += [coordinates[axis.var] >= 0, coordinates[axis.var] < axis.extent]
+        return guards
+
+    # ------------------------------------------------------------------ loops
+
+    def loops(
+        self,
+        stage: Stage,
+        leaves: Sequence[LoopAxis],
+        scope: Scope,
+        guards: Sequence[Expr],
+        body: Callable[[Scope], Stmt],
+        attached: bool = True,
+    ) -> Stmt:
+        """Open ``leaves`` one inside the other under ``guards``, and write ``body`` in the innermost."""
+        ready, waiting = [], []
+        for g in guards:
+            (ready if scope.knows(g) else waiting).append(g)
+        condition: Expr = const(True)
+        for g in ready:
+            condition = binary("and", condition, scope.simplify(g))
+        if isinstance(condition, Const) and not condition.value:
+            return EMPTY
+        if not leaves:
+            if waiting:
+                names = sorted(v.name for g in waiting for v in free_vars(g) if not scope.knows(v))
+                raise ScheduleError(
+                    f"stage {stage.name}: loop {', '.join(names)} is not around it; the consumer's loops were reordered "
+                    "after compute_at"
+                )
+            inner = body(scope)
+        else:
+            leaf, rest = leaves[0], leaves[1:]
+
+            def inside(sc: Scope) -> Stmt:
+                def after_lets(sc: Scope) -> Stmt:
+                    def remaining(sc: Scope) -> Stmt:
+                        return self.loops(stage, rest, sc, waiting, body, attached)
+
+                    return self._attached(stage, leaf, sc, remaining) if attached else remaining(sc)
+
+                return self._fused_parts(leaf, sc, after_lets)
+
+            inner = seq(*self._pieces(leaf, scope, waiting, inside))
+        if isinstance(condition, Const) or inner is EMPTY:
+            return inner
+        return If(condition, inner)
+
+    def _pieces(
+        self, leaf: LoopAxis, scope: Scope, guards: Sequence[Expr], inside: Callable[[Scope], Stmt]
+    ) -> list[Stmt]:
+        """One loop for each piece that the cuts make of a leaf."""
+        made: list[Stmt] = []
+        for low, high in _ranges(leaf):
+            low, high = self._narrow(leaf, low, high, scope, guards)
+            if high <= low:
+                continue
+            inner = inside(scope.ranged(leaf.var, low, high))
+            if isinstance(inner, Seq) and not inner.stmts:
+                continue
+            if high - low == 1 and leaf.annotation != "parallel":
+                made.append(inner)
+            elif high - low == 1:
+                made.append(For(leaf.var, const(low), const(1), "parallel", inner))
+            else:
+                made.append(For(leaf.var, const(low), const(high - low), leaf.annotation, inner))
+        return made
+
+    def _narrow(
+        self, leaf: LoopAxis, low: int, high: int, scope: Scope, guards: Sequence[Expr]
+    ) -> tuple[int, int]:
+        """Shorten a range by the guards that compare its variable alone with a constant."""
+        for g in guards:
+            if any(v is not leaf.var and v not in scope.values for v in free_vars(g)):
+                continue
+            low, high = _narrowed(substitute(g, scope.values), leaf.var, low, high)
+        return low, high
+
+    def _fused_parts(self, leaf: LoopAxis, scope: Scope, inside: Callable[[Scope], Stmt]) -> Stmt:
+        """Bind the variables of the loops that a fused loop was made of; cuts on them become branches."""
+        if leaf.fuse is None:
+            return inside(scope)
+        outer, inner = leaf.fuse.outer, leaf.fuse.inner
+        whole = scope.simplify(leaf.var)
+
+        def bind(axis: LoopAxis, value: Expr, scope: Scope, inside: Callable[[Scope], Stmt]) -> Stmt:
+            value = scope.simplify(value)
+            if isinstance(value, (Const, Var)):
+                return self._fused_parts(axis, replace(scope, values={**scope.values, axis.var: value}), inside)
+            pieces = _ranges(axis)
+            result: Stmt | None = None
+            for low, high in reversed(pieces):
+                part = self._fused_parts(axis, scope.ranged(axis.var, low, high), inside)
+                result = part if result is None else If(compare("lt", axis.var, high), part, result)
+            assert result is not None
+            return Let(axis.var, value, result)
+
+        def bind_inner(sc: Scope) -> Stmt:
+            return bind(inner, binary("floormod", whole, inner.extent), sc, inside)
+
+        return bind(outer, binary("floordiv", whole, inner.extent), scope, bind_inner)
+
+    def _attached(self, stage: Stage, leaf: LoopAxis, scope: Scope, remaining: Callable[[Scope], Stmt]) -> Stmt:
+        """Compute the stages that are attached at a loop, then what the loop does itself."""
+        producers = [
+            s for s in self.schedule.live_stages() if s.attach and s.attach[0] is stage and s.attach[1] is leaf
+        ]
+        parts: list[Stmt] = []
+        allocated: list[Buffer] = []
+        for p in producers:
+            assert p.region_min is not None
+            origin = tuple(scope.simplify(p._resolve(m)) for m in p.region_min)
+            for m in origin:
+                if not scope.knows(m):
+                    raise ScheduleError(
+                        f"stage {p.name}: the loops of {stage.name} were reordered after compute_at; "
+                        "call compute_at when they are final"
+                    )
+            extents = tuple(r.extent for r in p.roots)
+            shape = p.layout.physical_shape(extents) if p.layout else extents
+            buffer = Buffer(p.name, shape, p.tensor.dtype, self._scope_of(p, shape))
+            (self.thread if buffer.scope == "thread" else allocated).append(buffer)
+            scope = replace(scope, buffers={**scope.buffers, p.tensor: (buffer, origin)})
+            parts.append(self.stage(p, scope))
+        result = seq(*parts, remaining(scope))
+        for buffer in reversed(allocated):
+            result = Alloc(buffer, result)
+        return result
+
+    def _scope_of(self, stage: Stage, shape: tuple[int, ...]) -> str:
+        if stage.scope != "auto":
+            return stage.scope
+        size = dt.size_bytes(stage.tensor.dtype)
+        for n in shape:
+            size *= n
+        return "stack" if size <= STACK_LIMIT_BYTES else "thread"
+
+    # ------------------------------------------------------------------ memory
+
+    def _locate(self, source: Source, coordinates: Sequence[Expr], scope: Scope) -> tuple[Buffer, tuple[Expr, ...]]:
+        """The buffer that holds a tensor, and the indices of a coordinate in it."""
+        if source in scope.buffers:
+            buffer, origin = scope.buffers[source]
+            indices = tuple(binary("sub", c, o) for c, o in zip(coordinates, origin, strict=True))
+        elif source in self.memory:
+            buffer, indices = self.memory[source], tuple(coordinates)
+        else:
+            raise ScheduleError(
+                f"{source.name} is read where it is not available: the stage is computed inside a loop that does not "
+                "surround all of its readers"
+            )
+        layout = self.schedule.layouts.get(source) if isinstance(source, Placeholder) else self.schedule[source].layout
+        return buffer, layout.physical_indices(indices) if layout else indices
+
+    def _store(self, target: tuple[Buffer, tuple[Expr, ...]], value: Expr, scope: Scope) -> Stmt:
+        buffer, indices = target
+        located = rewrite(substitute(value, scope.values), lambda e: self._located(e, scope))
+        return Store(buffer, tuple(scope.simplify(i) for i in indices), simplify(located, scope.bounds))
+
+    def _located(self, e: Expr, scope: Scope) -> Expr | None:
+        """Turn a read of a tensor into a read of its buffer."""
+        if not isinstance(e, Read):
+            return None
+        inner = tuple(rewrite(i, lambda x: self._located(x, scope)) for i in e.indices)
+        if isinstance(e.source, Buffer):
+            return Read(e.source, tuple(scope.simplify(i) for i in inner), e.dtype)
+        buffer, indices = self._locate(e.source, inner, scope)
+        return Read(buffer, tuple(scope.simplify(i) for i in indices), e.dtype)
+
+
+# ---------------------------------------------------------------------------------------- helpers
+
+
+def _ranges(axis: LoopAxis) -> list[tuple[int, int]]:
+    points = [0, *axis.cuts, axis.extent]
+    return [(a, b) for a, b in zip(points, points[1:], strict=False)]
+
+
+def _narrowed(guard: Expr, var: Var, low: int, high: int) -> tuple[int, int]:
+    """The part of ``low <= var < high`` where ``guard`` holds, if that is found to be a range."""
+    if not isinstance(guard, Compare) or not dt.is_integer(guard.a.dtype):
+        return low, high
+    form = linear(binary("sub", guard.a, guard.b))
+    if form is None or len(form.terms) != 1 or form.terms[0][0] is not var:
+        return low, high
+    c, k, op = form.terms[0][1], form.const, guard.op
+    if op in ("gt", "ge"):
+        c, k, op = -c, -k, "lt" if op == "gt" else "le"
+    if op == "lt":
+        k, op = k + 1, "le"
+    if op != "le":
+        return low, high
+    if c > 0:  # c * var + k <= 0
+        return low, min(high, (-k) // c + 1)
+    return max(low, -((-k) // -c)), high
+
+
+_IDENTITY = {"sum": 0, "prod": 1, "all": True, "any": False}
+
+
+def _identity(combiner: str, dtype: str) -> int | float | bool:
+    """The value of an empty reduction."""
+    if combiner in _IDENTITY:
+        return _IDENTITY[combiner]
+    if dt.is_float(dtype):
+        return float("inf") if combiner == "min" else float("-inf")
+    bits = dt.bits(dtype)
+    if dtype in dt.SIGNED:
+        return (1 << (bits - 1)) - 1 if combiner == "min" else -(1 << (bits - 1))
+    return (1 << bits) - 1 if combiner == "min" else 0
+
+
+_OPERATION = {"sum": "add", "prod": "mul", "min": "min", "max": "max", "all": "and", "any": "or"}
+
+
+def _combine(combiner: str, old: Expr, term: Expr) -> Expr:
+    return binary(_OPERATION[combiner], old, term)  # type: ignore[arg-type]
+

@@ -1,0 +1,87 @@
+"""Loop axes of a stage, and how one axis derives from another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ..te.expr import Expr, Var, binary
+
+LoopKind = Literal["serial", "unroll", "vectorize", "parallel"]
+TailPolicy = Literal["none", "guard"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Split:
+    """``parent == outer * factor + inner``; guarded when factor does not divide the parent's extent."""
+
+    outer: LoopAxis
+    inner: LoopAxis
+    factor: int
+    guarded: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fuse:
+    """``fused == outer * inner.extent + inner``."""
+
+    outer: LoopAxis
+    inner: LoopAxis
+
+
+@dataclass(slots=True, eq=False)
+class LoopAxis:
+    """One loop of a stage: ``0 <= var < extent``.
+
+    split       what this axis was split into; then it is no loop any more
+    fused_into  the axis that it became a part of
+    fuse        the two axes that this one was made of
+    cuts        values at which the loop is cut into separately specialised pieces
+    """
+
+    name: str
+    extent: int
+    kind: Literal["spatial", "reduce"]
+    var: Var
+    annotation: LoopKind = "serial"
+    cuts: tuple[int, ...] = ()
+    split: Split | None = None
+    fused_into: LoopAxis | None = None
+    fuse: Fuse | None = None
+
+    def __repr__(self) -> str:
+        return f"LoopAxis({self.name}: {self.extent})"
+
+
+def new_axis(name: str, extent: int, kind: Literal["spatial", "reduce"]) -> LoopAxis:
+    return LoopAxis(name, extent, kind, Var(name))
+
+
+def value(axis: LoopAxis) -> Expr:
+    """The axis's value over variables that a loop nest binds.
+
+    A split axis is ``outer * factor + inner``. The parts of a fused loop are variables of their own, bound right inside
+    it; once the fused loop is split they are quotient and remainder of its value.
+    """
+    if axis.split is not None:
+        return binary("add", binary("mul", value(axis.split.outer), axis.split.factor), value(axis.split.inner))
+    fused = axis.fused_into
+    if fused is None or not _has_no_variable(fused):
+        return axis.var
+    assert fused.fuse is not None
+    return binary(
+        "floordiv" if fused.fuse.outer is axis else "floormod", value(fused), fused.fuse.inner.extent
+    )
+
+
+def _has_no_variable(fused: LoopAxis) -> bool:
+    if fused.split is not None:
+        return True
+    return fused.fused_into is not None and _has_no_variable(fused.fused_into)
+
+
+def bound_axes(leaf: LoopAxis) -> list[LoopAxis]:
+    """The axes whose variables a nest binds on entering the loop ``leaf``: itself and its fused parts."""
+    if leaf.fuse is None:
+        return [leaf]
+    return [leaf, *bound_axes(leaf.fuse.outer), *bound_axes(leaf.fuse.inner)]

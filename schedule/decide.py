@@ -1,0 +1,128 @@
+"""Deciders: what answers the open decisions of a space.
+
+A space calls ``decider.choose(name, options, default)``. Each decider records what was chosen in ``decisions``;
+values are JSON data (numbers, strings, booleans, lists). The deciders differ in nothing else:
+
+    Default()                        the space's analytical rule
+    Random(rng)                      uniformly
+    Mutate(decisions, rng, rate)     as before, but each with probability ``rate`` anew
+    Replay(decisions)                exactly as recorded; ScheduleError where that is not legal
+    Grid                             every combination in turn (see :func:`.space.enumerate_space`)
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from random import Random as Rng
+from typing import TypeVar, Union
+
+from ..errors import ScheduleError
+
+Json = Union[int, float, str, bool, None, list["Json"], dict[str, "Json"]]
+Decisions = dict[str, Json]
+T = TypeVar("T")
+
+
+def to_json(value: object) -> Json:
+    """Turn tuples into lists, so that a value equals what comes back from JSON."""
+    if isinstance(value, (tuple, list)):
+        return [to_json(v) for v in value]
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise ScheduleError(f"decision value {value!r} is not JSON data; use numbers, strings, booleans and sequences of them")
+
+
+class Decider(ABC):
+    """Base of all deciders."""
+
+    def __init__(self) -> None:
+        self.decisions: Decisions = {}
+
+    def choose(self, name: str, options: Sequence[T], default: T) -> T:
+        """Pick one of ``options``, which must hold ``default``; ``name`` must be new in this space."""
+        if name in self.decisions:
+            raise ScheduleError(f"decision {name!r} was already made; give each decision a name of its own")
+        if not options:
+            raise ScheduleError(f"decision {name!r} has no options")
+        chosen = options[self.pick(name, [to_json(o) for o in options], to_json(default))]
+        self.decisions[name] = to_json(chosen)
+        return chosen
+
+    @abstractmethod
+    def pick(self, name: str, options: Sequence[Json], default: Json) -> int:
+        """Return the position of the option to take."""
+
+
+def _position(name: str, options: Sequence[Json], value: Json) -> int:
+    try:
+        return options.index(value)
+    except ValueError:
+        raise ScheduleError(f"decision {name!r}: {value!r} is not among the options {list(options)!r}") from None
+
+
+class Default(Decider):
+    """Take the default of each decision."""
+
+    def pick(self, name: str, options: Sequence[Json], default: Json) -> int:
+        return _position(name, options, default)
+
+
+class Random(Decider):
+    """Take any option with equal probability."""
+
+    def __init__(self, rng: Rng) -> None:
+        super().__init__()
+        self.rng = rng
+
+    def pick(self, name: str, options: Sequence[Json], default: Json) -> int:
+        return self.rng.randrange(len(options))
+
+
+class Mutate(Decider):
+    """Keep recorded decisions; with probability ``rate``, or where one is no longer legal, draw anew."""
+
+    def __init__(self, decisions: Mapping[str, Json], rng: Rng, rate: float = 0.2) -> None:
+        super().__init__()
+        self.base, self.rng, self.rate = decisions, rng, rate
+
+    def pick(self, name: str, options: Sequence[Json], default: Json) -> int:
+        if self.rng.random() >= self.rate and name in self.base and self.base[name] in options:
+            return options.index(self.base[name])
+        return self.rng.randrange(len(options))
+
+
+class Replay(Decider):
+    """Take exactly the recorded decisions."""
+
+    def __init__(self, decisions: Mapping[str, Json]) -> None:
+        super().__init__()
+        self.recorded = decisions
+
+    def pick(self, name: str, options: Sequence[Json], default: Json) -> int:
+        if name not in self.recorded:
+            raise ScheduleError(f"decision {name!r} is not recorded; the record is of another version of this space")
+        return _position(name, options, to_json(self.recorded[name]))
+
+
+class Grid(Decider):
+    """Follow a path of option positions; past its end take the first option. Extends ``path`` as it goes."""
+
+    def __init__(self, path: Sequence[int] = ()) -> None:
+        super().__init__()
+        self.path = list(path)
+        self.counts: list[int] = []
+
+    def pick(self, name: str, options: Sequence[Json], default: Json) -> int:
+        depth = len(self.counts)
+        self.counts.append(len(options))
+        if depth == len(self.path):
+            self.path.append(0)
+        return self.path[depth]
+
+    def following(self) -> list[int] | None:
+        """The path after this one in lexical order; None after the last."""
+        for depth in reversed(range(len(self.counts))):
+            if self.path[depth] + 1 < self.counts[depth]:
+                return [*self.path[:depth], self.path[depth] + 1]
+        return None

@@ -1,0 +1,91 @@
+"""Blocked memory layouts: how a logical tensor becomes a physical buffer.
+
+A :class:`BlockedLayout` cuts each logical dimension into sub-dimensions and puts all of them into a new order. A
+dimension of extent n with factors (f1, f2) becomes ceil(n / (f1 * f2)), f1, f2; what lies past n is zero.
+
+    OIHW weights as [O/32][I/16][H][W][16][32]:
+    BlockedLayout(factors=((32,), (16,), (), ()), order=((0, 0), (1, 0), (2, 0), (3, 0), (1, 1), (0, 1)))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from ..errors import ScheduleError
+from ..te.expr import Expr, binary
+
+
+@dataclass(frozen=True, slots=True)
+class BlockedLayout:
+    """factors: for each logical dimension, outer factors first; order: (dimension, part) pairs."""
+
+    factors: tuple[tuple[int, ...], ...]
+    order: tuple[tuple[int, int], ...]
+
+    def check(self, shape: Sequence[int]) -> None:
+        """Raise ScheduleError unless this is a layout for a tensor of ``shape``."""
+        if len(self.factors) != len(shape):
+            raise ScheduleError(
+                f"transform_layout: factors has {len(self.factors)} entries for {len(shape)} dimensions; give one each"
+            )
+        if any(f < 1 for factors in self.factors for f in factors):
+            raise ScheduleError(f"transform_layout: factors {self.factors} must be positive")
+        parts = {(d, p) for d, factors in enumerate(self.factors) for p in range(len(factors) + 1)}
+        if set(self.order) != parts or len(self.order) != len(parts):
+            raise ScheduleError(f"transform_layout: order must hold each of {sorted(parts)} once, not {self.order}")
+
+    def parts(self, dimension: int, extent: int) -> tuple[int, ...]:
+        """Extents of the sub-dimensions of one logical dimension."""
+        factors = self.factors[dimension]
+        return (-(-extent // prod(factors)), *factors)
+
+    def physical_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        split = [self.parts(d, n) for d, n in enumerate(shape)]
+        return tuple(split[d][p] for d, p in self.order)
+
+    def physical_indices(self, indices: Sequence[Expr]) -> tuple[Expr, ...]:
+        """The index map; the caller simplifies the result."""
+        split: list[list[Expr]] = []
+        for dimension, index in enumerate(indices):
+            factors = self.factors[dimension]
+            parts: list[Expr] = []
+            rest = index
+            for position in range(len(factors)):
+                stride = prod(factors[position:])
+                parts.append(binary("floordiv", rest, stride))
+                rest = binary("floormod", index, stride)
+            parts.append(rest)
+            split.append(parts)
+        return tuple(split[d][p] for d, p in self.order)
+
+    def apply(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Lay out a logical array; the result is contiguous and zero-padded."""
+        split = [self.parts(d, n) for d, n in enumerate(array.shape)]
+        padding = [(0, prod(parts) - n) for parts, n in zip(split, array.shape, strict=True)]
+        if any(after for _, after in padding):
+            array = np.pad(array, padding)
+        starts = np.cumsum([0] + [len(parts) for parts in split])
+        flat = array.reshape([n for parts in split for n in parts])
+        return np.ascontiguousarray(flat.transpose([int(starts[d]) + p for d, p in self.order]))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"factors": [list(f) for f in self.factors], "order": [list(p) for p in self.order]}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> BlockedLayout:
+        return BlockedLayout(
+            tuple(tuple(int(f) for f in factors) for factors in data["factors"]),
+            tuple((int(d), int(p)) for d, p in data["order"]),
+        )
+
+
+def apply_layout(layout: Mapping[str, Any] | None, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Lay out ``array`` as a kernel parameter's ``layout`` (None: unchanged) says."""
+    if layout is None:
+        return np.ascontiguousarray(array)
+    return BlockedLayout.from_json(layout).apply(array)

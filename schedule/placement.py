@@ -1,0 +1,245 @@
+"""Placement primitives: where a stage is computed, where its values live, and how they lie in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, get_args
+
+from ..errors import ScheduleError
+from ..te.expr import Axis, Const, Expr, Read, Reduce, Var, rewrite, substitute
+from ..te.simplify import region, simplify
+from ..te.tensor import Compute, Placeholder, Source
+from .axis import LoopAxis, bound_axes
+from .layout import BlockedLayout
+from .primitives import AxisLike, StageLike
+from .stage import Bounds, Stage, StageScope
+from .trace import primitive
+
+if TYPE_CHECKING:
+    from .schedule import Schedule
+
+
+class Placement:
+    """The primitives that place stages; a part of :class:`.schedule.Schedule`."""
+
+    @primitive
+    def compute_inline(self: Schedule, stage: StageLike) -> None:
+        """Substitute a stage's expression into its consumers; it gets no loops of its own.
+
+            for i: B[i] = A[i] + 1             for i: C[i] = (A[i] + 1) * 2
+            for i: C[i] = B[i] * 2       ->
+        """
+        st = self[stage]
+        if isinstance(st.body, Reduce):
+            raise ScheduleError(f"compute_inline({st.name}): it is a reduction; use compute_at")
+        if self.is_output(st):
+            raise ScheduleError(f"compute_inline({st.name}): it is an output and must be stored")
+        if st.inlined or st.attach is not None:
+            raise ScheduleError(f"compute_inline({st.name}): the stage is already placed")
+        for consumer in self.consumers(st.tensor):
+            consumer.body = rewrite(consumer.body, lambda e: _inlined(e, st))
+        st.inlined = True
+
+    @primitive
+    def compute_at(self: Schedule, stage: StageLike, consumer: StageLike, axis: AxisLike) -> None:
+        """Compute a producer inside a loop of its consumer: just the region that one iteration needs.
+
+            for i: for j: B[i, j] = ...        for i:
+            for i: for j: C[i, j] = f(B) ->      for j: B.region[j] = ...
+                                                 for j: C[i, j] = f(B.region)
+
+        The producer's loops now run over that region, and its buffer holds no more than it; both are known at once. Call it
+        after the consumer's loops are in place and before the producer's own loops are changed.
+        """
+        st, at = self[stage], self[consumer]
+        a = self._leaf(at, axis, "compute_at")
+        if self.is_output(st):
+            raise ScheduleError(f"compute_at({st.name}): it is an output and must be stored whole")
+        if st.inlined or st.attach is not None:
+            raise ScheduleError(f"compute_at({st.name}): the stage is already placed")
+        if st.leaves != [*st.roots, *st.reduce_roots] or any(x.annotation != "serial" for x in st.leaves):
+            raise ScheduleError(f"compute_at({st.name}): its loops were already changed; call compute_at first")
+        readers = self.consumers(st.tensor)
+        if not readers:
+            raise ScheduleError(f"compute_at({st.name}): nothing reads it")
+        minima: tuple[Expr, ...] | None = None
+        extents: tuple[int, ...] = ()
+        for reader in readers:
+            inner, bounds = _inner_and_bounds(reader, at, a)
+            coordinates = reader.coordinates()
+            for read in reader.reads():
+                if read.source is not st.tensor:
+                    continue
+                found = [region(simplify(substitute(i, coordinates), bounds), inner, bounds) for i in read.indices]
+                new_min, new_extent = tuple(m for m, _ in found), tuple(n for _, n in found)
+                if minima is None:
+                    minima, extents = new_min, new_extent
+                else:
+                    minima, extents = _union(minima, extents, new_min, new_extent, bounds, st)
+        assert minima is not None
+        for d, root in enumerate(st.roots):
+            root.extent = _clipped(minima[d], extents[d], st.tensor.shape[d])
+        st.region_min = minima
+        st.attach = (at, a)
+
+    @primitive
+    def cache_write(self: Schedule, stage: StageLike) -> Stage:
+        """Split a stage into one that computes into a buffer of its own and one that copies the result out.
+
+            for i: C[i] = sum(...)       ->    for i: C.local[i] = sum(...)
+                                               for i: C[i] = C.local[i]
+
+        Returns the new stage; place it with compute_at, so that its values stay in registers or cache.
+        """
+        st = self[stage]
+        _unscheduled(st, "cache_write")
+        axes = tuple(Axis(Var(a.name), a.extent, a.kind) for a in st.tensor.axes)
+        renamed: dict[Var, Expr] = {old.var: new.var for old, new in zip(st.tensor.axes, axes, strict=True)}
+        body = substitute(st.body, renamed)
+        local = Compute(
+            f"{st.name}.local", st.tensor.shape, st.tensor.dtype, axes, body, st.tensor.tag, st.tensor.attrs
+        )
+        made = self._add_stage(local.name, local, before=st)
+        st.body = Read(local, tuple(a.var for a in st.tensor.axes), local.dtype)
+        st.reduce_roots = ()
+        st.leaves = list(st.roots)
+        return made
+
+    @primitive
+    def cache_read(self: Schedule, tensor: StageLike, readers: Sequence[StageLike] | None = None) -> Stage:
+        """Copy what a stage reads into a buffer of its own first; returns the copying stage.
+
+            for i: C[i] = f(A)           ->    for i: A.local[i] = A[i]
+                                               for i: C[i] = f(A.local)
+
+        Place the copy with compute_at; give it a layout with transform_layout (packing).
+        """
+        source = self.tensor(tensor)
+        consumers = self.consumers(source) if readers is None else [self[r] for r in readers]
+        if not consumers:
+            raise ScheduleError(f"cache_read({source.name}): nothing reads it")
+        for c in consumers:
+            if source not in c.inputs():
+                raise ScheduleError(f"cache_read({source.name}): stage {c.name} does not read it")
+        axes = tuple(Axis(Var(f"{source.name}_{d}"), n, "spatial") for d, n in enumerate(source.shape))
+        body = Read(source, tuple(a.var for a in axes), source.dtype)
+        name = f"{self[tensor].name if isinstance(source, Compute) else source.name}.local"
+        local = Compute(name, source.shape, source.dtype, axes, body)
+        first = next(s for s in self.stages.values() if s in consumers)
+        made = self._add_stage(local.name, local, before=first)
+        for c in consumers:
+            c.body = rewrite(c.body, lambda e: _redirected(e, source, local))
+        return made
+
+    @primitive
+    def transform_layout(
+        self: Schedule, tensor: StageLike, factors: Sequence[Sequence[int]], order: Sequence[Sequence[int]]
+    ) -> None:
+        """Change how a constant input or an intermediate lies in memory; indices elsewhere follow.
+
+            W[o, i]  ->  W[o // 16, i, o % 16]        transform_layout(W, [[16], []], [(0, 0), (1, 0), (0, 1)])
+
+        factors  for each dimension the sizes of the inner parts it is cut into (outer parts first)
+        order    (dimension, part) pairs, outermost first; part 0 is what remains of the dimension
+        """
+        source = self.tensor(tensor)
+        layout = BlockedLayout(
+            tuple(tuple(int(f) for f in fs) for fs in factors), tuple((int(d), int(p)) for d, p in order)
+        )
+        layout.check(source.shape)
+        if isinstance(source, Placeholder):
+            if not source.constant:
+                raise ScheduleError(
+                    f"transform_layout({source.name}): only constant inputs can change their layout; use cache_read and "
+                    "transform the copy"
+                )
+            self.layouts[source] = layout
+            return
+        st = self[tensor]
+        if self.is_output(st):
+            raise ScheduleError(f"transform_layout({st.name}): it is an output, whose layout is fixed")
+        st.layout = layout
+
+    @primitive
+    def set_scope(self: Schedule, stage: StageLike, scope: StageScope) -> None:
+        """Say where a stage placed by compute_at keeps its values: ``register``, ``stack``, ``thread`` or ``auto``."""
+        st = self[stage]
+        if scope not in get_args(StageScope):
+            raise ScheduleError(f"set_scope({st.name}): {scope!r} must be one of {', '.join(get_args(StageScope))}")
+        if self.is_output(st):
+            raise ScheduleError(f"set_scope({st.name}): it is an output; its memory is the caller's")
+        if (st.attach is None) != (scope in ("shared", "auto")) and scope != "auto":
+            where = "at root" if st.attach is None else "inside a loop"
+            raise ScheduleError(f"set_scope({st.name}, {scope}): not possible for a stage computed {where}")
+        st.scope = scope
+
+
+def _inlined(e: Expr, producer: Stage) -> Expr | None:
+    if not isinstance(e, Read) or e.source is not producer.tensor:
+        return None
+    indices = [rewrite(i, lambda x: _inlined(x, producer)) for i in e.indices]
+    return substitute(producer.body, {a.var: i for a, i in zip(producer.tensor.axes, indices, strict=True)})
+
+
+def _redirected(e: Expr, old: Source, new: Source) -> Expr | None:
+    if not isinstance(e, Read) or e.source is not old:
+        return None
+    return Read(new, tuple(rewrite(i, lambda x: _redirected(x, old, new)) for i in e.indices), e.dtype)
+
+
+def _unscheduled(stage: Stage, primitive_name: str) -> None:
+    if stage.inlined or stage.attach is not None or stage.leaves != [*stage.roots, *stage.reduce_roots]:
+        raise ScheduleError(f"{primitive_name}({stage.name}): the stage is already scheduled; call it first")
+
+
+def _inner_and_bounds(reader: Stage, at: Stage, axis: LoopAxis) -> tuple[Bounds, Bounds]:
+    """The variables that vary within one iteration of ``axis`` for ``reader``, and the ranges of all that are bound."""
+    inner: Bounds = {}
+    bounds: Bounds = {}
+    stage = reader
+    while stage is not at:
+        inner.update(stage.loop_bounds())
+        if stage.attach is None:
+            raise ScheduleError(
+                f"compute_at: stage {reader.name} reads it too, and is not computed inside {at.name}; "
+                "place that stage first, or choose an outer loop of a common consumer"
+            )
+        stage = stage.attach[0]
+    below = at.leaves[at.leaves.index(axis) + 1 :]
+    inner.update({a.var: (0, max(a.extent - 1, 0)) for leaf in below for a in bound_axes(leaf)})
+    bounds.update(inner)
+    outer: Stage | None = at
+    while outer is not None:
+        bounds.update(outer.loop_bounds())
+        outer = outer.attach[0] if outer.attach else None
+    return inner, bounds
+
+
+def _clipped(minimum: Expr, extent: int, size: int) -> int:
+    """No more than what remains of a dimension when the first coordinate is known."""
+    if isinstance(minimum, Const) and int(minimum.value) >= 0:
+        return max(0, min(extent, size - int(minimum.value)))
+    return extent
+
+
+def _union(
+    a_min: tuple[Expr, ...],
+    a_extent: tuple[int, ...],
+    b_min: tuple[Expr, ...],
+    b_extent: tuple[int, ...],
+    bounds: Bounds,
+    stage: Stage,
+) -> tuple[tuple[Expr, ...], tuple[int, ...]]:
+    """The smallest box that holds two, where their corners differ by constants; else the whole dimension."""
+    minima: list[Expr] = []
+    extents: list[int] = []
+    for d, (am, an, bm, bn) in enumerate(zip(a_min, a_extent, b_min, b_extent, strict=True)):
+        shift = simplify(bm - am, bounds)
+        if isinstance(shift, Const):
+            s = int(shift.value)
+            minima.append(am if s >= 0 else bm)
+            extents.append(max(an, s + bn) - min(0, s))
+        else:
+            minima.append(Const(0, "int64"))
+            extents.append(stage.tensor.shape[d])
+    return tuple(minima), tuple(extents)

@@ -1,0 +1,114 @@
+"""What the spaces have in common: inlining, borders, register tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from ...errors import ScheduleError
+from ...target import Target
+from ...te.expr import Call, Reduce, walk
+from ..axis import LoopAxis
+from ..schedule import Schedule
+from ..stage import Stage
+
+
+def output_of(s: Schedule) -> Stage:
+    """The single output's stage."""
+    if len(s.workload.outputs) != 1:
+        raise ScheduleError(f"this space is for one output, not {len(s.workload.outputs)}")
+    return s[s.workload.outputs[0]]
+
+
+def inline_elementwise(s: Schedule, keep: Iterable[Stage] = ()) -> None:
+    """Inline each stage that is no reduction and no output, unless it is kept or costly and read more than once."""
+    kept = list(keep)
+    for stage in list(s.live_stages()):
+        if stage in kept or s.is_output(stage) or isinstance(stage.body, Reduce):
+            continue
+        uses = sum(r.source is stage.tensor for c in s.consumers(stage.tensor) for r in c.reads())
+        if uses > 1 and any(isinstance(e, Call) for e in walk(stage.body)):
+            continue
+        if uses:
+            s.compute_inline(stage)
+
+
+def divisors(n: int, limit: int | None = None) -> list[int]:
+    """The divisors of ``n`` in order, up to ``limit``."""
+    return [d for d in range(1, min(n, limit or n) + 1) if n % d == 0]
+
+
+def fuse_all(s: Schedule, stage: Stage, axes: Sequence[LoopAxis]) -> LoopAxis:
+    """Fuse neighbouring loops, outermost first, into one."""
+    fused = axes[0]
+    for a in axes[1:]:
+        fused = s.fuse(stage, fused, a)
+    return fused
+
+
+def tail_cut(extent: int, factor: int) -> list[int]:
+    """Cut before the incomplete last iteration of a loop split by ``factor``, if there is one."""
+    full = extent // factor
+    return [full] if extent % factor and full else []
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One dimension of a sliding window: output extent, taps, and where they fall on the input."""
+
+    outputs: int
+    inputs: int
+    taps: int
+    stride: int
+    dilation: int
+    pad_before: int
+
+    def inside(self, output: int) -> bool:
+        """Whether every tap of an output lies on the input."""
+        first = output * self.stride - self.pad_before
+        return first >= 0 and first + (self.taps - 1) * self.dilation < self.inputs
+
+    def border_cuts(self, tile: int, limit: int = 3) -> list[int]:
+        """Cuts of the loop over tiles of outputs that set apart the tiles where some tap falls on padding.
+
+        Up to ``limit`` border tiles at each end get a body of their own; with more, each end is one piece.
+        """
+        tiles = -(-self.outputs // tile)
+        clean = [
+            all(self.inside(o) for o in range(t * tile, min((t + 1) * tile, self.outputs)))
+            and (t + 1) * tile <= self.outputs
+            for t in range(tiles)
+        ]
+        if not any(clean):
+            return list(range(1, tiles)) if tiles <= 2 * limit else []
+        first = clean.index(True)
+        last = tiles - clean[::-1].index(True)
+        cuts = set(range(1, first + 1)) if first <= limit else {first}
+        cuts |= set(range(last, tiles)) if tiles - last <= limit else {last}
+        return sorted(c for c in cuts if 0 < c < tiles)
+
+    def has_border(self) -> bool:
+        return not (self.inside(0) and self.inside(self.outputs - 1)) if self.outputs else False
+
+
+def register_tiles(
+    rows: Sequence[int], columns: Sequence[int], vectors: Sequence[int], target: Target
+) -> Iterator[tuple[int, int, int]]:
+    """Tiles (row, column, vector) whose accumulators and operands fit the vector registers."""
+    for r in rows:
+        for c in columns:
+            for v in vectors:
+                if r * c * v + v + 1 <= target.vector_registers:
+                    yield r, c, v
+
+
+def step_cycles(points: int, vectors: int, target: Target) -> float:
+    """Estimated cycles of one reduction step on a tile of ``points`` x ``vectors`` accumulators.
+
+    The multiply-adds, the loads (one broadcast a point, one load a vector, two a cycle at best), and the latency that a
+    small tile cannot hide bound it. The unit is one full-width multiply-add.
+    """
+    fma = points * vectors
+    loads = (points + vectors) / 1.5
+    latency = 4.0
+    return max(fma, loads, latency)

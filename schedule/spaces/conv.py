@@ -1,0 +1,229 @@
+"""Convolution and pooling over channel-blocked images, (N, C/c, H, W, c).
+
+Direct convolution: a register tile of ``rows x columns x vectors`` accumulators lives in registers over the whole
+reduction; weights are packed into the order in which the tile reads them; loops are cut where taps fall on padding, so
+that the interior has no conditions and the borders skip the taps (Georganas et al., SC 2018, describe the loop
+structure; the cutting is done by ``partition``).
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from ...target import Target
+from ...te.tensor import Compute, Placeholder
+from ..axis import LoopAxis
+from ..decide import Decider
+from ..schedule import Schedule
+from ..space import register
+from ..stage import Stage
+from .common import (
+    Window,
+    fuse_all,
+    inline_elementwise,
+    output_of,
+    register_tiles,
+    step_cycles,
+    tail_cut,
+)
+from .general import general
+
+
+@register("conv2d")
+def conv2d(s: Schedule, d: Decider, target: Target) -> None:
+    """The space of direct convolutions whose output is channel-blocked; others take the general space."""
+    anchor = s.workload.anchor
+    lanes = target.lanes()
+    if len(s.workload.outputs) != 1 or len(anchor.shape) != 5 or anchor.shape[4] % lanes or 0 in anchor.shape:
+        general(s, d, target)
+        return
+    out = output_of(s)
+    conv = s[anchor]
+    inline_elementwise(s, keep=[conv])
+    if out.tensor.shape != anchor.shape:
+        general(s, d, target)
+        return
+    if out is conv:
+        conv = s.cache_write(out)
+    window_y, window_x = windows(anchor)
+    channel_tiles = anchor.shape[1] * (anchor.shape[4] // lanes)
+    blocked_channels = anchor.shape[4] > lanes
+    per_group = max(1, channel_tiles // int(cast(int, anchor.attrs.get("groups", 1))))
+
+    options, best = tile_options(window_y, window_x, per_group, anchor, target)
+    rows, columns, vectors = d.choose("tile", options, best)
+    order = d.choose("order", ["channels", "rows"], "channels")
+    taps_unrolled = d.choose("unroll_taps", ["x", "xy"], "x")
+    steps = d.choose("unroll_channels", [1, 2, 4], default_channel_unroll(anchor, rows * columns * vectors))
+
+    n, co, oh, ow, ci = out.leaves
+    if blocked_channels:
+        ci_outer, ci = s.split(out, ci, lanes)
+        s.reorder(out, [n, co, ci_outer, oh, ow, ci])
+        co = s.fuse(out, co, ci_outer)
+    co_o, co_i = s.split(out, co, vectors, tail="guard")
+    oh_o, oh_i = s.split(out, oh, rows, tail="guard")
+    ow_o, ow_i = s.split(out, ow, columns, tail="guard")
+    outer = [n, co_o, oh_o, ow_o] if order == "channels" else [n, oh_o, co_o, ow_o]
+    s.reorder(out, [*outer, oh_i, ow_i, co_i, ci])
+    s.compute_at(conv, out, ow_o)
+    mark_tile(s, out, [oh_i, ow_i, co_i], ci)
+    s.partition(out, ow_o, window_x.border_cuts(columns))
+    if rows > 1:
+        s.partition(out, oh_o, window_y.border_cuts(rows))
+    s.partition(out, co_o, tail_cut(co.extent, vectors))
+    s.parallel(out, fuse_all(s, out, outer[:3]))
+
+    spatial, reduced = list(conv.roots), list(conv.reduce_roots)
+    lane = spatial[4]
+    if blocked_channels:
+        lane_outer, lane = s.split(conv, lane, lanes)
+        s.unroll(conv, lane_outer)
+        spatial[4:] = [lane_outer]
+    else:
+        spatial.pop()
+    taps_y, taps_x = reduced[1], reduced[2]
+    s.reorder(conv, [*reduced, *spatial, lane])
+    s.unroll(conv, taps_x)
+    if taps_unrolled == "xy" or (rows > 1 and window_y.has_border()):
+        s.unroll(conv, taps_y)
+    if len(reduced) == 4 and steps > 1 and reduced[3].extent % steps == 0:
+        _, step = s.split(conv, reduced[3], steps)
+        s.unroll(conv, step)
+    mark_tile(s, conv, [a for a in spatial if a.annotation == "serial"], lane)
+    pack_weights(s, anchor, vectors * lanes)
+
+
+@register("depthwise_conv2d", "pool")
+def window(s: Schedule, d: Decider, target: Target) -> None:
+    """The space of depthwise convolution and pooling: each channel block on its own, all taps unrolled."""
+    anchor = s.workload.anchor
+    lanes = target.lanes()
+    shape_fits = len(anchor.shape) == 5 and anchor.shape[4] % lanes == 0 and 0 not in anchor.shape
+    if len(s.workload.outputs) != 1 or not shape_fits or len(anchor.reduce_axes) != 2:
+        general(s, d, target)
+        return
+    out = output_of(s)
+    conv = s[anchor]
+    inline_elementwise(s, keep=[conv])
+    if out.tensor.shape != anchor.shape:
+        general(s, d, target)
+        return
+    if out is conv:
+        conv = s.cache_write(out)
+    window_y, window_x = windows(anchor)
+    limit = target.vector_registers - 4
+    options = [
+        [r, c] for r in (1, 2, 3, 4) for c in range(1, 15) if r * c <= limit and r <= window_y.outputs and c <= window_x.outputs
+    ]
+    small = window_y.taps * window_x.taps <= 25
+    preferred = [min(2, window_y.outputs), min(4, window_x.outputs)] if small else [1, min(4, window_x.outputs)]
+    rows, columns = d.choose("tile", options, preferred)
+    unroll_y = d.choose("unroll_taps_y", [False, True], small)
+
+    n, co, oh, ow, ci = out.leaves
+    ci_outer: list[LoopAxis] = []
+    if ci.extent > lanes:
+        chunk, ci = s.split(out, ci, lanes)
+        ci_outer = [chunk]
+    oh_o, oh_i = s.split(out, oh, rows, tail="guard")
+    ow_o, ow_i = s.split(out, ow, columns, tail="guard")
+    outer = [n, co, oh_o]
+    s.reorder(out, [*outer, *ci_outer, ow_o, oh_i, ow_i, ci])
+    s.compute_at(conv, out, ow_o)
+    mark_tile(s, out, [oh_i, ow_i], ci)
+    s.partition(out, ow_o, window_x.border_cuts(columns))
+    if rows > 1 or unroll_y:
+        s.partition(out, oh_o, window_y.border_cuts(rows))
+    s.parallel(out, fuse_all(s, out, outer))
+
+    *spatial, lane = conv.roots
+    taps_y, taps_x = conv.reduce_roots
+    s.reorder(conv, [taps_y, taps_x, *spatial, lane])
+    s.unroll(conv, taps_x)
+    if unroll_y or rows > 1:
+        s.unroll(conv, taps_y)
+    mark_tile(s, conv, spatial, lane)
+
+
+# ---------------------------------------------------------------------------------------- parts
+
+
+def windows(anchor: Compute) -> tuple[Window, Window]:
+    """The vertical and the horizontal window of a convolution or pooling, from its attrs and its data (first input)."""
+    attrs = anchor.attrs
+
+    def pair(name: str, default: int) -> tuple[int, int]:
+        given = attrs.get(name, (default, default))
+        return cast(tuple[int, int], tuple(cast(tuple[int, ...], given)[:2]))
+
+    kernel, strides, dilations, pads = pair("kernel", 1), pair("strides", 1), pair("dilations", 1), pair("pads", 0)
+    inputs = anchor.inputs()[0].shape[2:4]
+    return tuple(  # type: ignore[return-value]
+        Window(anchor.shape[2 + i], inputs[i], kernel[i], strides[i], dilations[i], pads[i]) for i in (0, 1)
+    )
+
+
+def tile_options(
+    window_y: Window, window_x: Window, channel_tiles: int, anchor: Compute, target: Target
+) -> tuple[list[list[int]], list[int]]:
+    """Register tiles that fit, and the one that the estimate prefers."""
+    columns = sorted({c for c in range(1, min(window_x.outputs, 28) + 1)})
+    rows = [r for r in (1, 2, 3, 4, 7) if r <= window_y.outputs]
+    vectors = [v for v in (1, 2, 3, 4) if v <= channel_tiles]
+    tiles = list(register_tiles(rows, columns, vectors, target))
+    best = min(tiles, key=lambda t: _tile_cost(t, window_y, window_x, channel_tiles, target))
+    useful = [t for t in tiles if t[0] * t[1] * t[2] >= min(best[0] * best[1] * best[2], 8) // 2 or t == best]
+    return [list(t) for t in useful], list(best)
+
+
+def _tile_cost(
+    tile: tuple[int, int, int], window_y: Window, window_x: Window, channel_tiles: int, target: Target
+) -> float:
+    """Estimated cycles of all tiles for one reduction step: incomplete tiles at the ends cost what they are."""
+    rows, columns, vectors = tile
+
+    def parts(extent: int, size: int) -> list[tuple[int, int]]:
+        full, rest = divmod(extent, size)
+        return [(full, size)] * (full > 0) + [(1, rest)] * (rest > 0)
+
+    total = 0.0
+    for count_y, y in parts(window_y.outputs, rows):
+        for count_x, x in parts(window_x.outputs, columns):
+            for count_v, v in parts(channel_tiles, vectors):
+                total += count_y * count_x * count_v * (step_cycles(y * x, v, target) + 0.6)
+    bodies = len(window_x.border_cuts(columns)) + 1
+    bodies *= len(window_y.border_cuts(rows)) + 1 if rows > 1 else 1
+    return total * (1 + 0.002 * bodies)
+
+
+def default_channel_unroll(anchor: Compute, accumulators: int) -> int:
+    """Input channels to unroll: a small tile needs more work in each iteration, a large one stays small."""
+    if len(anchor.reduce_axes) != 4:
+        return 1
+    inner = anchor.reduce_axes[3].extent
+    wanted = 1 if accumulators >= 20 else 2 if accumulators >= 10 else 4
+    return wanted if inner % wanted == 0 else 1
+
+
+def mark_tile(s: Schedule, stage: Stage, unrolled: list[LoopAxis], lane: LoopAxis) -> None:
+    """Unroll the loops of a register tile and vectorise its lanes."""
+    for a in unrolled:
+        s.unroll(stage, a)
+    s.vectorize(stage, lane)
+
+
+def pack_weights(s: Schedule, anchor: Compute, block: int) -> None:
+    """Lay constant weights (O, I, KH, KW) out as [O/block][I...][KH][KW][I lanes][block], the order of the tile's reads."""
+    weights = [t for t in anchor.inputs() if isinstance(t, Placeholder) and t.constant and len(t.shape) == 4]
+    if len(weights) != 1:
+        return
+    in_block = anchor.reduce_axes[3].extent if len(anchor.reduce_axes) == 4 else 0
+    if in_block and weights[0].shape[1] > in_block:
+        s.transform_layout(
+            weights[0], [[block], [in_block], [], []], [(0, 0), (1, 0), (2, 0), (3, 0), (1, 1), (0, 1)]
+        )
+    elif in_block:
+        s.transform_layout(weights[0], [[block], [], [], []], [(0, 0), (2, 0), (3, 0), (1, 0), (0, 1)])
+    else:
+        s.transform_layout(weights[0], [[block], [], [], []], [(0, 0), (1, 0), (2, 0), (3, 0), (0, 1)])

@@ -1,0 +1,113 @@
+"""The general space: any workload, vectorised and parallel by rule.
+
+Elementwise stages are inlined. Each stage that remains runs on its own: its outer loops are fused and shared among threads, its
+most contiguous dimension is vectorised, and a reduction that does not run along that dimension keeps a short vector
+of accumulators in registers.
+"""
+
+from __future__ import annotations
+
+from ...target import Target
+from ...te import dtype as dt
+from ...te.expr import Expr, Read, Reduce, Var, free_vars
+from ...te.simplify import linear, simplify
+from ..axis import LoopAxis
+from ..decide import Decider
+from ..schedule import Schedule
+from ..space import register
+from ..stage import Stage
+from .common import fuse_all, inline_elementwise, tail_cut
+
+
+@register("")
+def general(s: Schedule, d: Decider, target: Target) -> None:
+    """Schedule every stage by rule; the decisions are the lanes and the unrolling of each."""
+    inline_elementwise(s)
+    for number, stage in enumerate(s.live_stages()):
+        if stage.attach is None and 0 not in [r.extent for r in stage.roots]:
+            schedule_stage(s, d, target, stage, f"s{number}.")
+
+
+def schedule_stage(s: Schedule, d: Decider, target: Target, stage: Stage, prefix: str) -> None:
+    """Vectorise and parallelise one root stage."""
+    if not stage.leaves:
+        return
+    lanes = target.lanes(max(8, dt.bits(stage.tensor.dtype)))
+    axis = vector_axis(stage)
+    if axis is None:
+        if stage.roots:
+            s.parallel(stage, fuse_all(s, stage, list(stage.roots)))
+        return
+    choices = [lanes, 2 * lanes, 4 * lanes]
+    width = d.choose(prefix + "lanes", choices, lanes)
+    width = min(width, axis.extent)
+    local: Stage | None = None
+    if isinstance(stage.body, Reduce):
+        local = s.cache_write(stage)
+        axis = stage.axis(axis.name)
+    outer_lane, lane = s.split(stage, axis, width, tail="guard")
+    others = [a for a in stage.leaves if a not in (outer_lane, lane)]
+    s.reorder(stage, [*others, outer_lane, lane])
+    s.partition(stage, outer_lane, tail_cut(axis.extent, width))
+    if local is not None:
+        s.compute_at(local, stage, outer_lane)
+        position = stage.roots.index(axis)
+        local_lane = local.roots[position]
+        rest = [a for a in local.leaves if a is not local_lane]
+        s.reorder(local, [*[a for a in rest if a.kind == "reduce"], *[a for a in rest if a.kind == "spatial"], local_lane])
+        s.vectorize(local, local_lane)
+    s.vectorize(stage, lane)
+    s.parallel(stage, fuse_all(s, stage, [*others, outer_lane]))
+
+
+def vector_axis(stage: Stage) -> LoopAxis | None:
+    """The dimension along which vectors pay: the one in which the stores and most reads are contiguous.
+
+    The last dimension of the tensor, unless the reads stride along it while another dimension is contiguous in them.
+    """
+    if not stage.roots:
+        return None
+    last = stage.roots[-1]
+    candidates = [(a, r) for a, r in zip(stage.tensor.axes, stage.roots, strict=True) if r.extent > 1]
+    if not candidates:
+        return None
+    if last.extent >= 8:
+        return last
+    if isinstance(stage.body, Reduce):
+        return max(candidates, key=lambda c: (_contiguous_reads(stage, c[0].var), c[1].extent))[1]
+    return candidates[-1][1]
+
+
+def _contiguous_reads(stage: Stage, var: Var) -> int:
+    """How many reads have stride 1 in ``var``, less those that stride otherwise."""
+    score = 0
+    for read in stage.reads():
+        stride = read_stride(read, var)
+        score += 1 if stride == 1 else 0 if stride == 0 else -1
+    return score
+
+
+def read_stride(read: Read, var: Var) -> int | None:
+    """Elements by which a read's address moves when ``var`` does by one; None when that is not constant."""
+    total = 0
+    size = 1
+    for extent, index in zip(reversed(read.source.shape), reversed(read.indices), strict=True):
+        step = _coefficient(index, var)
+        if step is None:
+            return None
+        total += step * size
+        size *= extent
+    return total
+
+
+def _coefficient(index: Expr, var: Var) -> int | None:
+    form = linear(simplify(index, {}))
+    if form is None:
+        return None
+    total = 0
+    for atom, c in form.terms:
+        if atom is var:
+            total += c
+        elif not isinstance(atom, Var) and any(v is var for v in free_vars(atom)):
+            return None
+    return total

@@ -1,0 +1,124 @@
+"""Matrix products: C[m, n] = sum over k of A[m, k] * B[k, n], with any epilogue.
+
+Panels of B are packed (constant B when the model is built; any other into scratch memory first), a tile of
+``rows x vectors`` accumulators stays in registers over the whole of k, panels are outermost (Goto and van de Geijn, TOMS
+2008, for the structure; without blocking k, because a panel fits the second-level cache here).
+"""
+
+from __future__ import annotations
+
+from ...target import Target
+from ...te.expr import Read, Var
+from ...te.tensor import Placeholder, Source
+from ..decide import Decider
+from ..schedule import Schedule
+from ..space import register
+from ..stage import Stage
+from .common import fuse_all, inline_elementwise, output_of, register_tiles, step_cycles, tail_cut
+from .general import general
+
+
+@register("matmul")
+def matmul(s: Schedule, d: Decider, target: Target) -> None:
+    """The space of matrix products, batched or not, that end in one output of the same shape."""
+    anchor = s.workload.anchor
+    lanes = target.lanes()
+    suits = len(s.workload.outputs) == 1 and len(anchor.shape) >= 2 and len(anchor.reduce_axes) == 1
+    if not suits or 0 in anchor.shape or anchor.shape[-1] < lanes:
+        general(s, d, target)
+        return
+    out = output_of(s)
+    product = s[anchor]
+    inline_elementwise(s, keep=[product])
+    if out.tensor.shape != anchor.shape:
+        general(s, d, target)
+        return
+    if out is product:
+        product = s.cache_write(out)
+    m, n, k = anchor.shape[-2], anchor.shape[-1], anchor.reduce_axes[0].extent
+    row_options = [r for r in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 28) if r <= m]
+    tiles = [(r, v) for r, _, v in register_tiles(row_options, [1], [1, 2, 3, 4], target)]
+    best = min(tiles, key=lambda t: _tile_cost(t, m, n, k, lanes, target))
+    rows, vectors = d.choose("tile", [list(t) for t in tiles], list(best))
+    steps = d.choose("unroll_k", [1, 2, 4, 8], 4 if rows * vectors < 8 else 2 if rows * vectors < 16 else 1)
+    order = d.choose("order", ["panels", "rows"], "panels")
+
+    panel = vectors * lanes
+    *batch, mi, ni = out.leaves
+    n_o, n_i = s.split(out, ni, panel, tail="guard")
+    n_v, n_l = s.split(out, n_i, lanes)
+    m_o, m_i = s.split(out, mi, rows, tail="guard")
+    outer = [*batch, n_o, m_o] if order == "panels" else [*batch, m_o, n_o]
+    s.reorder(out, [*outer, m_i, n_v, n_l])
+    s.compute_at(product, out, outer[-1])
+    for axis in (m_i, n_v):
+        s.unroll(out, axis)
+    s.vectorize(out, n_l)
+    s.partition(out, m_o, tail_cut(m, rows))
+    s.partition(out, n_o, tail_cut(n, panel))
+    s.parallel(out, fuse_all(s, out, outer))
+
+    *product_batch, p_m, p_n = product.roots
+    (p_k,) = product.reduce_roots
+    p_v, p_l = s.split(product, p_n, lanes)
+    s.reorder(product, [*product_batch, p_k, p_m, p_v, p_l])
+    if k % steps == 0 and steps > 1:
+        _, step = s.split(product, p_k, steps)
+        s.unroll(product, step)
+    for axis in (p_m, p_v):
+        s.unroll(product, axis)
+    s.vectorize(product, p_l)
+    pack_right(s, product, panel, lanes)
+
+
+def _tile_cost(tile: tuple[int, int], m: int, n: int, k: int, lanes: int, target: Target) -> float:
+    """Estimated cycles of one reduction step over all tiles."""
+    rows, vectors = tile
+    panels = -(-n // (vectors * lanes))
+    full, rest = divmod(m, rows)
+    cost = full * step_cycles(rows, vectors, target) + (step_cycles(rest, vectors, target) if rest else 0.0)
+    if rows > 8 and k * 4 % 4096 == 0:
+        cost *= 1.5  # rows 4 KB apart fall into one cache set
+    return panels * (cost + 0.5 * (full + (rest > 0)))
+
+
+def pack_right(s: Schedule, product: Stage, panel: int, lanes: int) -> None:
+    """Store the right-hand side panel by panel: [N / panel][K][panel]."""
+    found = right_hand_side(product)
+    if found is None:
+        return
+    source, n_dim, k_dim = found
+    rank = len(source.shape)
+    factors: list[list[int]] = [[] for _ in range(rank)]
+    factors[n_dim] = [panel]
+    lead = [(dim, 0) for dim in range(rank) if dim not in (n_dim, k_dim)]
+    order = [*lead, (n_dim, 0), (k_dim, 0), (n_dim, 1)]
+    if isinstance(source, Placeholder) and source.constant:
+        s.transform_layout(source, factors, order)
+        return
+    copy = s.cache_read(source, [product])
+    s.transform_layout(copy, factors, order)
+    k_axis, n_axis = copy.leaves[k_dim], copy.leaves[n_dim]
+    width = min(lanes, source.shape[n_dim])
+    n_outer, n_lane = s.split(copy, n_axis, width, tail="guard")
+    leading = [a for a in copy.leaves if a not in (k_axis, n_outer, n_lane)]
+    s.reorder(copy, [*leading, n_outer, k_axis, n_lane])
+    if n_dim == rank - 1:
+        s.vectorize(copy, n_lane)
+    s.partition(copy, n_outer, tail_cut(source.shape[n_dim], width))
+    s.parallel(copy, fuse_all(s, copy, [*leading, n_outer]))
+
+
+def right_hand_side(product: Stage) -> tuple[Source, int, int] | None:
+    """The operand indexed by the last output axis and the reduction, with the positions of those dimensions."""
+    column = product.tensor.axes[-1].var
+    (reduced,) = product.reduce_axes
+    for read in product.reads():
+        if any(i is column for i in read.indices) and any(i is reduced.var for i in read.indices):
+            return read.source, _index_of(read, column), _index_of(read, reduced.var)
+    return None
+
+
+def _index_of(read: Read, var: Var) -> int:
+    return next(d for d, i in enumerate(read.indices) if i is var)
+

@@ -1,0 +1,131 @@
+"""A stage: one compute of the workload with the loops that a schedule has given it so far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+from ..errors import ScheduleError
+from ..te.expr import Axis, Expr, Read, Reduce, Var, binary, free_vars, substitute, walk
+from ..te.tensor import Compute, Source
+from .axis import LoopAxis, bound_axes, new_axis, value
+from .layout import BlockedLayout
+
+Bounds = dict[Var, tuple[int, int]]
+StageScope = Literal["auto", "register", "stack", "thread", "shared"]
+
+
+class Stage:
+    """Loops and storage of one compute.
+
+    tensor          what is computed; its axes' variables are those of ``body``
+    body            the defining expression, with inlined producers substituted
+    roots           loop axes of the tensor's dimensions
+    reduce_roots    loop axes of its reduction
+    leaves          the loops as they stand, outermost first
+    attach          (consumer stage, axis) inside which this stage is computed; None: at root
+    region_min      where attached: the first coordinate computed, over the consumer's loop variables
+    scope           where its values live while attached; ``auto`` lets lowering choose
+    layout          memory layout of its buffer, None: row-major
+    """
+
+    def __init__(self, name: str, tensor: Compute, axis_names: Sequence[str] | None = None) -> None:
+        self.name = name
+        self.tensor = tensor
+        self.body: Expr = tensor.body
+        axes = (*tensor.axes, *tensor.reduce_axes)
+        taken: set[str] = set()
+        names = [_unique(n, taken) for n in axis_names or [a.name for a in axes]]
+        made = tuple(new_axis(n, a.extent, a.kind) for n, a in zip(names, axes, strict=True))
+        self.roots, self.reduce_roots = made[: len(tensor.axes)], made[len(tensor.axes) :]
+        self.leaves: list[LoopAxis] = [*self.roots, *self.reduce_roots]
+        self.attach: tuple[Stage, LoopAxis] | None = None
+        self.region_min: tuple[Expr, ...] | None = None
+        self.inlined = False
+        self.scope: StageScope = "auto"
+        self.layout: BlockedLayout | None = None
+        self._names = taken
+
+    # ------------------------------------------------------------------ structure
+
+    @property
+    def reduce_axes(self) -> tuple[Axis, ...]:
+        """The reduction axes of the body, as te has them."""
+        return self.body.axes if isinstance(self.body, Reduce) else ()
+
+    @property
+    def axes(self) -> Iterator[LoopAxis]:
+        """Every axis that ever was, roots first."""
+        seen: list[LoopAxis] = [*self.roots, *self.reduce_roots]
+        known = {id(a) for a in seen}
+        for a in seen:
+            yield a
+            made = []
+            if a.split is not None:
+                made = [a.split.outer, a.split.inner]
+            elif a.fused_into is not None:
+                made = [a.fused_into]
+            for new in made:
+                if id(new) not in known:
+                    known.add(id(new))
+                    seen.append(new)
+
+    def axis(self, name: str) -> LoopAxis:
+        """Find an axis by name."""
+        for a in self.axes:
+            if a.name == name:
+                return a
+        raise ScheduleError(f"stage {self.name} has no axis {name!r}; its loops are {self.loop_names()}")
+
+    def loop_names(self) -> str:
+        return ", ".join(a.name for a in self.leaves)
+
+    def fresh(self, name: str) -> str:
+        return _unique(name, self._names)
+
+    def reads(self) -> list[Read]:
+        return [e for e in walk(self.body) if isinstance(e, Read)]
+
+    def inputs(self) -> list[Source]:
+        return list(dict.fromkeys(r.source for r in self.reads()))
+
+    # ------------------------------------------------------------------ index arithmetic
+
+    def coordinates(self) -> dict[Var, Expr]:
+        """The value of each variable of ``body`` over the loop variables, region offset included."""
+        result: dict[Var, Expr] = {}
+        for d, (axis, root) in enumerate(zip(self.tensor.axes, self.roots, strict=True)):
+            local = value(root)
+            result[axis.var] = local if self.region_min is None else binary("add", self._resolve(self.region_min[d]), local)
+        for reduce_axis, root in zip(self.reduce_axes, self.reduce_roots, strict=True):
+            result[reduce_axis.var] = value(root)
+        return result
+
+    def _resolve(self, e: Expr) -> Expr:
+        """Bring an offset that compute_at found up to date with what the consumers' axes became since."""
+        axes: dict[Var, LoopAxis] = {}
+        stage = self
+        while stage.attach is not None:
+            stage = stage.attach[0]
+            axes.update((a.var, a) for a in stage.axes)
+        return substitute(e, {v: value(axes[v]) for v in free_vars(e) if v in axes})
+
+    def loop_bounds(self) -> Bounds:
+        """The range of each variable that this stage's loops bind."""
+        return {a.var: (0, max(a.extent - 1, 0)) for leaf in self.leaves for a in bound_axes(leaf)}
+
+    def split_guards(self) -> list[Expr]:
+        """Conditions under which a point of the loops is a point of the domain."""
+        return [value(a) < a.extent for a in self.axes if a.split is not None and a.split.guarded]
+
+    def __repr__(self) -> str:
+        return f"Stage({self.name}: {self.loop_names()})"
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    base, n = name, 0
+    while name in taken:
+        n += 1
+        name = f"{base}_{n}"
+    taken.add(name)
+    return name

@@ -1,0 +1,67 @@
+import random
+
+import pytest
+
+from luthier.errors import ScheduleError
+from luthier.schedule.decide import Default, Grid, Mutate, Random, Replay
+
+
+def ask(decider):
+    a = decider.choose("a", [1, 2, 4], 2)
+    b = decider.choose("b", [(1, 1), (2, 2)], (2, 2))
+    c = decider.choose("c", ["x", "y"], "x") if a > 1 else None
+    return a, b, c
+
+
+def test_default_takes_the_defaults_and_records_them_as_json():
+    decider = Default()
+    assert ask(decider) == (2, (2, 2), "x")
+    assert decider.decisions == {"a": 2, "b": [2, 2], "c": "x"}
+
+
+def test_replay_repeats_and_rejects_what_is_not_legal():
+    recorded = {"a": 4, "b": [1, 1], "c": "y"}
+    assert ask(Replay(recorded)) == (4, (1, 1), "y")
+    with pytest.raises(ScheduleError, match="not recorded"):
+        ask(Replay({"a": 4, "b": [1, 1]}))
+    with pytest.raises(ScheduleError, match="not among the options"):
+        ask(Replay({**recorded, "a": 3}))
+
+
+def test_random_is_reproducible_and_covers_the_space():
+    drawn = {ask(Random(random.Random(seed))) for seed in range(200)}
+    assert drawn == {(a, b, c) for a in (2, 4) for b in ((1, 1), (2, 2)) for c in "xy"} | {
+        (1, (1, 1), None),
+        (1, (2, 2), None),
+    }
+    assert ask(Random(random.Random(7))) == ask(Random(random.Random(7)))
+
+
+def test_mutate_keeps_all_at_rate_zero_and_repairs_what_became_illegal():
+    base = {"a": 4, "b": [1, 1], "c": "y"}
+    assert ask(Mutate(base, random.Random(0), rate=0.0)) == (4, (1, 1), "y")
+    assert ask(Mutate({**base, "a": 3}, random.Random(0), rate=0.0))[0] in (1, 2, 4)
+    changed = [ask(Mutate(base, random.Random(seed), rate=0.3)) for seed in range(100)]
+    assert len(set(changed)) > 3
+
+
+def test_grid_visits_each_combination_once():
+    seen, path = [], []
+    while path is not None:
+        grid = Grid(path)
+        seen.append(ask(grid))
+        path = grid.following()
+    assert len(seen) == len(set(seen)) == 2 * 2 * 2 + 2
+
+
+def test_a_decision_is_made_once_and_from_options():
+    decider = Default()
+    decider.choose("a", [1], 1)
+    with pytest.raises(ScheduleError, match="already made"):
+        decider.choose("a", [1], 1)
+    with pytest.raises(ScheduleError, match="no options"):
+        decider.choose("b", [], 1)
+    with pytest.raises(ScheduleError, match="not among"):
+        decider.choose("c", [1, 2], 3)
+    with pytest.raises(ScheduleError, match="JSON"):
+        decider.choose("d", [object()], 3)
