@@ -1,0 +1,48 @@
+"""Memory that generated code may be given: aligned arrays and arenas.
+
+The calling convention (:mod:`luthier.codegen.kernel`) asks for buffers aligned to 64 bytes, NumPy promises 16.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Sequence
+from math import prod
+from typing import Any, TypeAlias
+
+import numpy as np
+
+Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
+
+ALIGNMENT = 64
+HUGE_PAGE_BYTES = 2 * 1024 * 1024
+
+
+def empty_aligned(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
+    """Return a new uninitialised C-contiguous array whose data is aligned to 64 bytes."""
+    size = prod(shape) * dtype.itemsize
+    raw = np.empty(size + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + size].view(dtype).reshape(shape)
+
+
+def empty_pages(size_bytes: int) -> Array:
+    """Return ``size_bytes`` of zeroed memory in pages of its own, huge ones where the system grants them."""
+    if size_bytes < HUGE_PAGE_BYTES:
+        raw = empty_aligned((size_bytes,), np.dtype(np.uint8))
+        raw.fill(0)
+        return raw
+    block = mmap.mmap(-1, size_bytes + HUGE_PAGE_BYTES)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        try:
+            block.madvise(mmap.MADV_HUGEPAGE)
+        except OSError:
+            pass  # a kernel without huge pages: small ones do
+    raw = np.frombuffer(block, np.uint8)
+    start = -raw.ctypes.data % HUGE_PAGE_BYTES
+    return raw[start : start + size_bytes]
+
+
+def address_of(array: Array) -> int:
+    """The address of the first element."""
+    return int(array.__array_interface__["data"][0])
