@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Sequence
+from contextlib import suppress
 from math import prod
 from typing import Any, TypeAlias
 
@@ -34,10 +35,8 @@ def empty_pages(size_bytes: int) -> Array:
         return raw
     block = mmap.mmap(-1, size_bytes + HUGE_PAGE_BYTES)
     if hasattr(mmap, "MADV_HUGEPAGE"):
-        try:
+        with suppress(OSError):  # a kernel without huge pages: small ones do
             block.madvise(mmap.MADV_HUGEPAGE)
-        except OSError:
-            pass  # a kernel without huge pages: small ones do
     raw = np.frombuffer(block, np.uint8)
     start = -raw.ctypes.data % HUGE_PAGE_BYTES
     return raw[start : start + size_bytes]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import accumulate, pairwise
 from os import PathLike, fspath
 from typing import Any
 
@@ -95,5 +96,4 @@ def _specs(data: Sequence[Mapping[str, Any]]) -> tuple[TensorSpec, ...]:
 def _split(code: bytes, sizes: Sequence[int]) -> list[bytes]:
     if sum(sizes) != len(code):
         raise ValueError(f"objects take {sum(sizes)} bytes, the section has {len(code)}")
-    ends = np.cumsum([0, *sizes])
-    return [code[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    return [code[a:b] for a, b in pairwise(accumulate(sizes, initial=0))]

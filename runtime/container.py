@@ -25,6 +25,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from os import PathLike
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -45,27 +46,28 @@ def write_container(path: str | PathLike[str], manifest: Mapping[str, Any], sect
     sections: uint8 arrays. The data is on disk when this returns. Raises ArtifactError, and leaves nothing behind,
     when it cannot be written.
     """
-    path = os.fspath(path)
+    path = Path(path)
     header, body, places = _layout(manifest, sections)
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)}.", dir=os.path.dirname(path) or ".")
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be written: {error.strerror}") from None
+    temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(header + body)
             for name, array in sections.items():
                 file.seek(places[name])
-                file.write(memoryview(array))
+                file.write(array.data)
             file.truncate(_HEADER.unpack(header)[4])
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-        _sync_folder(os.path.dirname(path) or ".")
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+        _sync_folder(path.parent)
     except BaseException as error:
         with suppress(OSError):
-            os.unlink(temporary)
+            temporary.unlink()
         if isinstance(error, OSError):
             raise ArtifactError(f"{path}: cannot be written: {error.strerror}") from None
         raise
@@ -77,9 +79,9 @@ def read_container(path: str | PathLike[str], *, verify: bool = True) -> tuple[d
     verify: check the sections' checksums too (about a second per two gigabytes); the manifest's is always checked.
     Raises ArtifactError when the file is missing, is none of ours, is newer, truncated or damaged.
     """
-    path = os.fspath(path)
+    path = Path(path)
     try:
-        with open(path, "rb") as file:
+        with path.open("rb") as file:
             data, manifest_size = _check_header(path, file)
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read: {error.strerror}") from None
@@ -98,7 +100,7 @@ def read_container(path: str | PathLike[str], *, verify: bool = True) -> tuple[d
     return manifest, sections
 
 
-def _check_header(path: str, file: BinaryIO) -> tuple[Array, int]:
+def _check_header(path: Path, file: BinaryIO) -> tuple[Array, int]:
     """Map the file; return its bytes and the manifest's size."""
     header = file.read(_HEADER.size)
     if not header.startswith(MAGIC):
@@ -137,7 +139,7 @@ def _encode(manifest: Mapping[str, Any], table: Mapping[str, Any]) -> bytes:
 
 
 def _sha256(array: Array) -> str:
-    return hashlib.sha256(memoryview(array)).hexdigest()
+    return hashlib.sha256(array.data).hexdigest()
 
 
 def _umask() -> int:
@@ -146,7 +148,7 @@ def _umask() -> int:
     return mask
 
 
-def _sync_folder(folder: str) -> None:
+def _sync_folder(folder: Path) -> None:
     """Make the new name durable; file systems that cannot sync a folder do it by themselves."""
     with suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)

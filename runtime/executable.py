@@ -248,14 +248,16 @@ class Executable:
 
 
 def _as_array(spec: TensorSpec, dtype: np.dtype[Any], value: Any) -> Array:
-    """Return ``value`` as an array that fits ``spec`` but for byte order and strides; lists and scalars are converted."""
+    """Return ``value`` as an array that fits ``spec`` but for byte order and strides; convert lists and scalars."""
     if isinstance(value, np.ndarray):
         array = value
     else:
         try:
             array = np.asarray(value) if hasattr(value, "__array__") else np.asarray(value, dtype)
         except (TypeError, ValueError, OverflowError) as error:
-            raise InputError(f"input {spec.name!r}: {type(value).__name__} is not a {spec.dtype} array: {error}") from None
+            raise InputError(
+                f"input {spec.name!r}: {type(value).__name__} is not a {spec.dtype} array: {error}"
+            ) from None
     if array.dtype != dtype and array.dtype.newbyteorder("=") != dtype:
         raise InputError(
             f"input {spec.name!r} is {array.dtype}; the model takes {spec.dtype}: convert it with "

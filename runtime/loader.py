@@ -11,6 +11,7 @@ import ctypes
 from collections.abc import Sequence
 
 import llvmlite.binding as llvm
+from llvmlite.binding.orcjit import LLJIT, ResourceTracker
 
 from ..errors import InternalError
 from . import openmp
@@ -50,14 +51,20 @@ class LoadedProgram:
     The code is unloaded when the last reference goes, so whoever calls keeps one.
     """
 
-    def __init__(self, jit: llvm.orcjit.LLJIT, tracker: llvm.orcjit.ResourceTracker, entry: str, threaded: bool) -> None:
+    def __init__(self, jit: LLJIT, tracker: ResourceTracker, entry: str, *, threaded: bool) -> None:
         self._jit = jit
         self._tracker = tracker
         self._function = PROTOTYPE(tracker[entry])
         self.threaded = threaded
 
     def __call__(
-        self, inputs: int | None, outputs: int | None, constants: int | None, arena: int | None, threads: int, repeats: int
+        self,
+        inputs: int | None,
+        outputs: int | None,
+        constants: int | None,
+        arena: int | None,
+        threads: int,
+        repeats: int,
     ) -> int:
         """Run the program once per ``repeats``; the interpreter lock is free meanwhile."""
         team = openmp.team_size(threads) if self.threaded else 1

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
-import glob
 import os
 import sys
 import threading
@@ -113,10 +112,13 @@ def _candidates() -> Iterator[str]:
         if found:
             yield found
     yield "libgomp.so.1"
-    yield from sorted(glob.glob("/usr/lib*/libgomp.so*") + glob.glob("/usr/lib/*/libgomp.so*"))
-    for folder in dict.fromkeys(p for p in sys.path if p.endswith(("site-packages", "dist-packages"))):
-        for pattern in ("*.libs/libgomp*.so*", "torch/lib/libgomp*.so*"):
-            yield from sorted(str(p) for p in Path(folder).glob(pattern))
+    packages = [p for p in dict.fromkeys(sys.path) if p.endswith(("site-packages", "dist-packages"))]
+    for folder, pattern in [
+        ("/usr", "lib*/libgomp.so*"),
+        ("/usr", "lib/*/libgomp.so*"),
+        *((p, pattern) for p in packages for pattern in ("*.libs/libgomp*.so*", "torch/lib/libgomp*.so*")),
+    ]:
+        yield from sorted(map(str, Path(folder).glob(pattern)))
 
 
 def _loaded() -> list[str]:
