@@ -1,0 +1,95 @@
+"""Logs as text: JSON lines, one record a line after a header line. For exchange, for diffs, for archives.
+
+export_records(log, "resnet50.jsonl")            import_records("resnet50.jsonl", log)
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ..errors import LogError
+from .database import Database, open_log
+from .record import Record
+
+FORMAT = "luthier-log"
+VERSION = 1
+
+
+def export_records(source: Database | Iterable[Record], path: str | os.PathLike[str]) -> int:
+    """Write all records to ``path``; the file appears complete or not at all. Returns how many were written."""
+    final = Path(path)
+    if not final.parent.is_dir():
+        raise LogError(f"export {final}: the directory {final.parent} does not exist; create it first")
+    temporary = final.with_name(f"{final.name}.{os.getpid()}.tmp")
+    count = 0
+    try:
+        with temporary.open("w", encoding="utf-8") as f:
+            f.write(json.dumps({"format": FORMAT, "version": VERSION}) + "\n")
+            for record in source.records() if isinstance(source, Database) else source:
+                f.write(json.dumps(record.to_json(), allow_nan=False, separators=(",", ":")) + "\n")
+                count += 1
+        temporary.replace(final)
+    except OSError as e:
+        temporary.unlink(missing_ok=True)
+        raise LogError(f"export {final}: {e.strerror}; check the path and the free space") from None
+    return count
+
+
+def read_records(path: str | os.PathLike[str]) -> Iterator[Record]:
+    """Read a JSON-lines file. Raises LogError with the line number where it is not one."""
+    try:
+        with Path(path).open(encoding="utf-8") as f:
+            header = _parse(path, 1, f.readline())
+            if not isinstance(header, dict) or header.get("format") != FORMAT:
+                raise LogError(f"{path}: this is not an exported Luthier log; its first line should say {FORMAT!r}")
+            if not isinstance(header.get("version"), int) or header["version"] > VERSION:
+                raise LogError(
+                    f"{path}: it has format {header.get('version')}, this Luthier reads up to {VERSION}; update Luthier"
+                )
+            for number, line in enumerate(f, 2):
+                if not line.strip():
+                    continue
+                try:
+                    yield Record.from_json(_parse(path, number, line))
+                except LogError as e:
+                    raise e if str(e).startswith(f"{path}:") else LogError(f"{path}: line {number}: {e}") from None
+    except OSError as e:
+        raise LogError(f"{path}: cannot be read: {e.strerror}; check the path") from None
+    except UnicodeDecodeError:
+        raise LogError(f"{path}: this is not an exported Luthier log but a binary file") from None
+
+
+def import_records(path: str | os.PathLike[str], log: Database) -> int:
+    """Merge an exported file into ``log``, all of it or nothing; returns how many records changed the log."""
+    return log.merge(list(read_records(path)))
+
+
+def merge_logs(sources: Iterable[str | os.PathLike[str]], log: Database) -> int:
+    """Merge other logs (databases or JSON lines, told by their content) into ``log``."""
+    changed = 0
+    for source in sources:
+        if _is_database(source):
+            with open_log(source, "r") as other:
+                changed += log.merge(list(other.records()))
+        else:
+            changed += import_records(source, log)
+    return changed
+
+
+def _is_database(path: str | os.PathLike[str]) -> bool:
+    try:
+        with Path(path).open("rb") as f:
+            return f.read(16) == b"SQLite format 3\0"
+    except OSError as e:
+        raise LogError(f"{path}: cannot be read: {e.strerror}; check the path") from None
+
+
+def _parse(path: str | os.PathLike[str], number: int, line: str) -> object:
+    try:
+        return json.loads(line)
+    except ValueError:
+        what = "is cut off; the file is truncated" if not line.endswith("\n") else "is not JSON"
+        raise LogError(f"{path}: line {number} {what}; export the log again") from None
