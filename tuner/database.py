@@ -50,7 +50,7 @@ class Database(ABC):
 
     @abstractmethod
     def prune(self, keep: int) -> int:
-        """Keep the ``keep`` best records of each (task, target), drop the rest and all failures; returns how many went."""
+        """Keep the ``keep`` best records of each (task, target), drop the others and all failures; returns how many."""
 
     @abstractmethod
     def close(self) -> None:

@@ -12,7 +12,7 @@ import math
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ ERROR_CHARACTERS = 2000
 """Error texts are cut to this length: the log is for schedules, not for compiler dumps."""
 
 
-class Status(str, Enum):
+class Status(StrEnum):
     """The outcome of a measurement."""
 
     OK = "ok"
@@ -36,9 +36,6 @@ class Status(str, Enum):
     WRONG_RESULT = "wrong_result"
     OUT_OF_MEMORY = "out_of_memory"
     CRASHED = "crashed"
-
-    def __str__(self) -> str:
-        return self.value
 
 
 @dataclass(frozen=True)

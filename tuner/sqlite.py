@@ -11,7 +11,8 @@ import json
 import os
 import sqlite3
 import struct
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -42,8 +43,8 @@ CREATE INDEX by_time ON records (key, target, best_s);
 """
 
 _COLUMNS = (
-    "key, target, decisions_hash, space, decisions, trace, status, verified, best_s, median_s, run_s, error, compile_s, "
-    "luthier_version, llvm_version, created_at, search, seed, trial"
+    "key, target, decisions_hash, space, decisions, trace, status, verified, best_s, median_s, run_s, error, "
+    "compile_s, luthier_version, llvm_version, created_at, search, seed, trial"
 )
 _SELECT = (
     "SELECT r.key, t.workload, t.name, g.fingerprint, r.decisions, r.status, r.run_s, r.verified, r.trace, r.space, "
@@ -77,7 +78,7 @@ class SqliteDatabase(Database):
         with self._errors(), self._transaction():
             return self._add(record, replace)
 
-    def merge(self, records: Any) -> int:
+    def merge(self, records: Iterable[Record]) -> int:
         """Add many records in one transaction: all or, on an error, none."""
         self._check_writable()
         with self._errors(), self._transaction():
@@ -129,9 +130,9 @@ class SqliteDatabase(Database):
         with self._errors():
             with self._transaction():
                 gone = self._connection.execute(
-                    "DELETE FROM records WHERE status != 'ok' OR id IN (SELECT id FROM (SELECT id, row_number() OVER "
-                    "(PARTITION BY key, target ORDER BY verified DESC, best_s) AS place FROM records WHERE status = 'ok') "
-                    "WHERE place > ?)",
+                    "DELETE FROM records WHERE status != 'ok' OR id IN (SELECT id FROM (SELECT id, row_number() "
+                    "OVER (PARTITION BY key, target ORDER BY verified DESC, best_s) AS place "
+                    "FROM records WHERE status = 'ok') WHERE place > ?)",
                     (keep,),
                 ).rowcount
             self._connection.execute("VACUUM")
@@ -189,7 +190,8 @@ class SqliteDatabase(Database):
 
     @staticmethod
     def _filter(key: str | None, target: Target | str | None) -> tuple[str, list[Any]]:
-        parts, values = ["1"], []
+        parts: list[str] = ["1"]
+        values: list[Any] = []
         if key is not None:
             parts, values = [*parts, "r.key = ?"], [*values, key]
         if target is not None:
@@ -296,7 +298,7 @@ class SqliteDatabase(Database):
         )
 
     def _create(self) -> None:
-        self._connection.execute("PRAGMA journal_mode = WAL")
+        self._enter_wal_mode()
         with self._transaction():
             if not self._is_empty():
                 return  # another process was faster
@@ -304,6 +306,18 @@ class SqliteDatabase(Database):
                 self._connection.execute(statement)
             self._connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             self._connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+
+    def _enter_wal_mode(self) -> None:
+        """Change the journal mode. Where two processes try at once SQLite fails one without waiting, so wait here."""
+        deadline = time.monotonic() + BUSY_TIMEOUT_S
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as e:
+                if "locked" not in str(e) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
 
     # ------------------------------------------------------------------ errors
 

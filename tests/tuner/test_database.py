@@ -201,11 +201,11 @@ class TestFile:
         open_log(path).close()
         with sqlite3.connect(path) as c:
             c.execute("PRAGMA user_version = 99")
-        with pytest.raises(LogError, match="format 99.*update"):
+        with pytest.raises(LogError, match=r"format 99.*update"):
             open_log(path)
 
     def test_missing_directory_missing_file_and_directory_as_file(self, tmp_path):
-        with pytest.raises(LogError, match="directory .*nowhere does not exist"):
+        with pytest.raises(LogError, match=r"directory .*nowhere does not exist"):
             open_log(tmp_path / "nowhere" / "a.db")
         with pytest.raises(LogError, match="no such file"):
             open_log(tmp_path / "a.db", "r")
