@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 from ..errors import ScheduleError
 from ..schedule.axis import LoopAxis
@@ -32,6 +33,8 @@ STACK_LIMIT_BYTES = 32 * 1024
 """Larger buffers of an attached stage live in the thread's scratch memory."""
 
 EMPTY = Seq(())
+
+Guards: TypeAlias = Sequence[Expr]
 
 
 def lower(schedule: Schedule, name: str = "kernel") -> Function:
@@ -63,7 +66,11 @@ class Scope:
         return all(v in self.bounds or v in self.values for v in free_vars(e))
 
     def simplify(self, e: Expr) -> Expr:
+        """Bring an expression into its simplest form here."""
         return simplify(substitute(e, self.values), self.bounds)
+
+
+Body: TypeAlias = Callable[[Scope, Guards], Stmt]
 
 
 class _Lowering:
@@ -112,13 +119,15 @@ class _Lowering:
         """The loops of one stage: for a reduction, the outer spatial loops, then initialisation, then the update."""
         if any(r.extent == 0 for r in stage.roots):
             return EMPTY
+        single = {a.var: const(0) for a in stage.leaves if a.extent == 1}
+        scope = replace(scope, values={**scope.values, **single})
         coordinates = stage.coordinates()
         guards = stage.split_guards() + self._domain_guards(stage, coordinates)
         target = self._locate(stage.tensor, [coordinates[a.var] for a in stage.tensor.axes], scope)
         leaves = stage.leaves
         if not isinstance(stage.body, Reduce):
             value = substitute(stage.body, coordinates)
-            return self.loops(stage, leaves, scope, guards, lambda sc: self._store(target, value, sc))
+            return self.loops(stage, leaves, scope, guards, lambda sc, _: self._store(target, value, sc))
         body = stage.body
         first = next((i for i, a in enumerate(leaves) if a.kind == "reduce"), len(leaves))
         term = substitute(body.term, coordinates)
@@ -129,19 +138,21 @@ class _Lowering:
         spatial = [a for a in inner if a.kind == "spatial"]
         identity = const(_identity(body.combiner, body.dtype), body.dtype)
 
-        def update(sc: Scope) -> Stmt:
+        def start(sc: Scope, _: Guards) -> Stmt:
+            return self._store(target, identity, sc)
+
+        def update(sc: Scope, _: Guards) -> Stmt:
             buffer, indices = target
             old = Read(buffer, indices, buffer.dtype)
             return self._store(target, _combine(body.combiner, old, term), sc)
 
-        def both(sc: Scope) -> Stmt:
-            left = [g for g in guards if not sc.knows(g)]
-            start = self.loops(stage, spatial, sc, left, lambda i: self._store(target, identity, i), attached=False)
+        def both(sc: Scope, left: Guards) -> Stmt:
+            nest = self.loops(stage, spatial, sc, left, start, attached=False)
             if any(a.extent == 0 for a in inner):
-                return start
-            return seq(start, self.loops(stage, inner, sc, left + reduce_guards + where, update))
+                return nest
+            return seq(nest, self.loops(stage, inner, sc, [*left, *reduce_guards, *where], update))
 
-        return self.loops(stage, leaves[:first], scope, guards, both)
+        return self.loops(stage, leaves[:first], scope, guards, both, last=False)
 
     def _is_reduction(self, stage: Stage, guard: Expr) -> bool:
         reduced = {a.var for a in stage.axes if a.kind == "reduce"}
@@ -163,11 +174,15 @@ class _Lowering:
         stage: Stage,
         leaves: Sequence[LoopAxis],
         scope: Scope,
-        guards: Sequence[Expr],
-        body: Callable[[Scope], Stmt],
+        guards: Guards,
+        body: Body,
         attached: bool = True,
+        last: bool = True,
     ) -> Stmt:
-        """Open ``leaves`` one inside the other under ``guards``, and write ``body`` in the innermost."""
+        """Open ``leaves`` one inside the other under ``guards``, and write ``body`` in the innermost.
+
+        ``body`` is given the scope there and the guards that await a variable still; ``last`` says that there may be none.
+        """
         ready, waiting = [], []
         for g in guards:
             (ready if scope.knows(g) else waiting).append(g)
@@ -177,20 +192,20 @@ class _Lowering:
         if isinstance(condition, Const) and not condition.value:
             return EMPTY
         if not leaves:
-            if waiting:
-                names = sorted(v.name for g in waiting for v in free_vars(g) if not scope.knows(v))
+            if waiting and last:
+                names = sorted({v.name for g in waiting for v in free_vars(g) if not scope.knows(v)})
                 raise ScheduleError(
                     f"stage {stage.name}: loop {', '.join(names)} is not around it; the consumer's loops were reordered "
                     "after compute_at"
                 )
-            inner = body(scope)
+            inner = body(scope, waiting)
         else:
             leaf, rest = leaves[0], leaves[1:]
 
             def inside(sc: Scope) -> Stmt:
                 def after_lets(sc: Scope) -> Stmt:
                     def remaining(sc: Scope) -> Stmt:
-                        return self.loops(stage, rest, sc, waiting, body, attached)
+                        return self.loops(stage, rest, sc, waiting, body, attached, last)
 
                     return self._attached(stage, leaf, sc, remaining) if attached else remaining(sc)
 
@@ -202,7 +217,7 @@ class _Lowering:
         return If(condition, inner)
 
     def _pieces(
-        self, leaf: LoopAxis, scope: Scope, guards: Sequence[Expr], inside: Callable[[Scope], Stmt]
+        self, leaf: LoopAxis, scope: Scope, guards: Guards, inside: Callable[[Scope], Stmt]
     ) -> list[Stmt]:
         """One loop for each piece that the cuts make of a leaf."""
         made: list[Stmt] = []
@@ -222,7 +237,7 @@ class _Lowering:
         return made
 
     def _narrow(
-        self, leaf: LoopAxis, low: int, high: int, scope: Scope, guards: Sequence[Expr]
+        self, leaf: LoopAxis, low: int, high: int, scope: Scope, guards: Guards
     ) -> tuple[int, int]:
         """Shorten a range by the guards that compare its variable alone with a constant."""
         for g in guards:

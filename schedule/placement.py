@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, get_args
 
 from ..errors import ScheduleError
 from ..te.expr import Axis, Const, Expr, Read, Reduce, Var, rewrite, substitute
-from ..te.simplify import region, simplify
+from ..te.region import region
+from ..te.simplify import simplify
 from ..te.tensor import Compute, Placeholder, Source
 from .axis import LoopAxis, bound_axes
 from .layout import BlockedLayout
