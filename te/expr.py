@@ -304,7 +304,7 @@ def _fold(op: BinaryOp, x: Expr, y: Expr) -> Expr:
     if dt.is_integer(dtype):
         if xc is not None and yc is not None:
             if not (op in ("floordiv", "floormod") and yc == 0):
-                return Const(wrap(int(_INTEGER[op](xc, yc)), dtype), dtype)
+                return Const(wrap(_INTEGER[op](int(xc), int(yc)), dtype), dtype)
         elif op == "add" and xc == 0:
             return y
         elif op in ("add", "sub") and yc == 0:

@@ -98,7 +98,7 @@ class Compute(Source):
 
     def inputs(self) -> list[Tensor]:
         """The tensors that the body reads, each once, in order of appearance."""
-        return list(dict.fromkeys(r.source for r in self.reads()))  # type: ignore[arg-type]
+        return list(dict.fromkeys(r.source for r in self.reads()))  # type: ignore[misc]
 
 
 Tensor = Union[Placeholder, Compute]

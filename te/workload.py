@@ -69,9 +69,9 @@ def workload(outputs: Sequence[Compute] | Compute, inputs: Sequence[Placeholder]
     outs = (outputs,) if isinstance(outputs, Compute) else tuple(outputs)
     if not outs:
         raise ExpressionError("workload: outputs is empty; pass at least one compute")
-    for t in outs:
-        if not isinstance(t, Compute):
-            raise ExpressionError(f"workload: output {t!r} is not a compute")
+    for output in outs:
+        if not isinstance(output, Compute):
+            raise ExpressionError(f"workload: output {output!r} is not a compute; wrap it in one that copies it")
     found: dict[Placeholder, None] = {}
     for stage in _topological(outs):
         for t in stage.inputs():

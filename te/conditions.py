@@ -1,0 +1,172 @@
+"""Conditions: every comparison of int64 values in one form, and what follows from bounds.
+
+A comparison becomes ``positive terms < negative terms + const`` or the same with ``>=``, ``==``, ``!=``, divided by the
+greatest common divisor of its coefficients: ``4*i - 4 <= 7`` is ``i < 3``. Terms that cannot tip the balance go:
+``o*4 + i < 12`` with ``0 <= i < 4`` is ``o < 3``.
+"""
+
+from __future__ import annotations
+
+from math import gcd
+from typing import TYPE_CHECKING, Literal
+
+from . import dtype as dt
+from .affine import Terms, add, ordered, same, to_expr
+from .expr import Binary, Compare, CompareOp, Const, Expr, Not, compare
+
+if TYPE_CHECKING:
+    from .simplifier import Simplifier
+
+TRUE, FALSE = Const(True, dt.BOOL), Const(False, dt.BOOL)
+
+
+def simplify_compare(s: Simplifier, e: Compare) -> Expr:
+    """Decide or normalise a comparison whose operands are simplified."""
+    if e.a.dtype == dt.INDEX:
+        return _compare_forms(s, e)
+    if dt.is_integer(e.a.dtype):
+        (al, ah), (bl, bh) = s.range_of(e.a), s.range_of(e.b)
+        decided = _decided(e.op, al - bh, ah - bl)
+        return decided if decided is not None else e
+    return e
+
+
+def _decided(op: CompareOp, lo: float, hi: float) -> Const | None:
+    """``d op 0`` for any ``d`` from ``lo`` to ``hi``."""
+    match op:
+        case "lt":
+            return TRUE if hi < 0 else FALSE if lo >= 0 else None
+        case "le":
+            return TRUE if hi <= 0 else FALSE if lo > 0 else None
+        case "gt":
+            return TRUE if lo > 0 else FALSE if hi <= 0 else None
+        case "ge":
+            return TRUE if lo >= 0 else FALSE if hi < 0 else None
+        case "eq":
+            return TRUE if lo == hi == 0 else FALSE if hi < 0 or lo > 0 else None
+        case "ne":
+            return FALSE if lo == hi == 0 else TRUE if hi < 0 or lo > 0 else None
+
+
+def _compare_forms(s: Simplifier, e: Compare) -> Expr:
+    a, b = s.form(e.a), s.form(e.b)
+    difference = s.recombined(add(a, b, -1))
+    if s.may_wrap(a) or s.may_wrap(b) or s.may_wrap(difference):
+        return e
+    lo, hi = s.interval(difference)
+    decided = _decided(e.op, lo, hi)
+    if decided is not None:
+        return decided
+    terms, limit = difference[0], -difference[1]
+    if e.op in ("eq", "ne"):
+        return _equality(s, "eq" if e.op == "eq" else "ne", terms, limit, e)
+    less = e.op in ("lt", "le")
+    if e.op in ("le", "gt"):
+        limit += 1
+    return _inequality(s, less, terms, limit, e)
+
+
+def _equality(s: Simplifier, op: Literal["eq", "ne"], terms: Terms, limit: int, e: Compare) -> Expr:
+    common = gcd(*terms.values())
+    if limit % common:
+        return TRUE if op == "ne" else FALSE
+    terms, limit = {a: n // common for a, n in terms.items()}, limit // common
+    if not _leads_positive(terms):
+        terms, limit = {a: -n for a, n in terms.items()}, -limit
+    return _built(op, terms, limit, e)
+
+
+def _inequality(s: Simplifier, less: bool, terms: Terms, limit: int, e: Compare) -> Expr:
+    """``sum(terms) < limit`` (less) or ``>= limit``."""
+    while True:
+        common = gcd(*terms.values())
+        if common > 1:
+            terms, limit = {a: n // common for a, n in terms.items()}, -(-limit // common)
+        terms, limit, changed = _without_small_terms(s, terms, limit)
+        if changed:
+            continue
+        if not _leads_positive(terms):
+            # sum < limit  <=>  -sum > -limit  <=>  -sum >= 1 - limit
+            terms, limit, less = {a: -n for a, n in terms.items()}, 1 - limit, not less
+        if len(terms) == 1:
+            ((atom, n),) = terms.items()
+            quotient = s.quotients.get(atom)
+            if quotient is not None and n == 1:  # x // c < k  <=>  x < c*k
+                (inner, const), c = quotient
+                terms, limit = inner, limit * c - const
+                continue
+        break
+    lo, hi = s.interval((terms, -limit))
+    decided = _decided("lt" if less else "ge", lo, hi)
+    return decided if decided is not None else _built("lt" if less else "ge", terms, limit, e)
+
+
+def _without_small_terms(s: Simplifier, terms: Terms, limit: int) -> tuple[Terms, int, bool]:
+    """Drop the terms that do not matter: ``g*x + r < limit`` with ``x < ceil((limit - r) / g)`` the same for all r."""
+    if len(terms) < 2:
+        return terms, limit, False
+    order = ordered((terms, 0))
+    common = 0
+    for count, (_, n) in enumerate(order[:-1], start=1):
+        common = gcd(common, n)
+        if common == 1:
+            break
+        lo, hi = s.interval((dict(order[count:]), 0))
+        bound = -((lo - limit) // common)
+        if bound == -((hi - limit) // common):
+            return {a: m // common for a, m in order[:count]}, int(bound), True
+    return terms, limit, False
+
+
+def _leads_positive(terms: Terms) -> bool:
+    """Whether the terms are the right way round: more positive than negative ones, else the first positive."""
+    balance = sum(1 if n > 0 else -1 for n in terms.values())
+    return balance > 0 if balance else ordered((terms, 0))[0][1] > 0
+
+
+def _built(op: Literal["lt", "ge", "eq", "ne"], terms: Terms, limit: int, e: Compare) -> Expr:
+    left = to_expr(({a: n for a, n in terms.items() if n > 0}, 0))
+    right = to_expr(({a: -n for a, n in terms.items() if n < 0}, limit))
+    made = compare(op, left, right)
+    return e if same(made, e) else made
+
+
+def simplify_not(s: Simplifier, e: Not) -> Expr:
+    """``not`` of a comparison of integers is the opposite comparison; of floats it is not, because of NaN."""
+    inner = e.a
+    if isinstance(inner, Not):
+        return inner.a
+    if isinstance(inner, Compare) and dt.is_integer(inner.a.dtype):
+        return s.simplify(Compare(_OPPOSITE[inner.op], inner.a, inner.b))
+    return e
+
+
+_OPPOSITE: dict[CompareOp, CompareOp] = {"lt": "ge", "le": "gt", "gt": "le", "ge": "lt", "eq": "ne", "ne": "eq"}
+
+
+def simplify_junction(s: Simplifier, e: Binary) -> Expr:
+    """``and`` and ``or``: each part once; parts that contradict each other decide the whole."""
+    parts = _flatten(e, e.op)
+    absorbing = FALSE if e.op == "and" else TRUE
+    kept: dict[object, Expr] = {}
+    for part in parts:
+        if isinstance(part, Const):
+            if part.value == absorbing.value:
+                return absorbing
+            continue
+        kept.setdefault(s.key(part), part)
+    for part in kept.values():
+        if s.key(s.simplify(Not(part))) in kept:
+            return absorbing
+    if len(kept) == len(parts):
+        return e
+    result: Expr | None = None
+    for part in kept.values():
+        result = part if result is None else Binary(e.op, result, part, dt.BOOL)
+    return result if result is not None else Const(e.op == "and", dt.BOOL)
+
+
+def _flatten(e: Expr, op: str) -> list[Expr]:
+    if isinstance(e, Binary) and e.op == op and e.dtype == dt.BOOL:
+        return _flatten(e.a, op) + _flatten(e.b, op)
+    return [e]
