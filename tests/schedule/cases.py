@@ -1,0 +1,54 @@
+"""Workloads for the tests of schedules: small, with odd sizes and tails."""
+
+from luthier import te
+from luthier.te.ops.conv import conv
+
+
+def matmul(m=8, n=12, k=6, constant=False):
+    a = te.placeholder((m, k), name="A")
+    b = te.placeholder((k, n), name="B", constant=constant)
+    r = te.reduce_axis(k, "k")
+    return te.workload(te.compute((m, n), lambda i, j: te.sum(a[i, r] * b[r, j], r), name="C", tag="matmul"), [a, b])
+
+
+def conv_relu(
+    channels=16, size=(9, 11), outputs=32, kernel=(3, 3), stride=1, pad=1, groups=1, dilation=1, block=16, plain=False, residual=False
+):
+    """Convolution, bias, ReLU (and a residual add) in a channel-blocked layout."""
+    h, w = size
+    shape = (1, channels, h, w) if plain else (1, -(-channels // block), h, w, block)
+    x = te.placeholder(shape, name="x")
+    padded = -(-outputs // block) * block
+    weight = te.placeholder((padded, channels // groups, *kernel), name="w", constant=True)
+    bias = te.placeholder((padded // block, block), name="b", constant=True)
+    y = conv(
+        x,
+        weight,
+        in_channels=channels,
+        out_channels=outputs,
+        strides=(stride, stride),
+        pads=(pad, pad, pad, pad),
+        dilations=(dilation, dilation),
+        groups=groups,
+        in_block=0 if plain else block,
+        out_block=block,
+    )
+    inputs = [x, weight, bias]
+    if residual:
+        r = te.placeholder(y.shape, name="r")
+        inputs.append(r)
+        out = te.compute(
+            y.shape, lambda n, o, i, j, c: te.maximum(y[n, o, i, j, c] + bias[o, c] + r[n, o, i, j, c], 0.0), name="out"
+        )
+    else:
+        out = te.compute(y.shape, lambda n, o, i, j, c: te.maximum(y[n, o, i, j, c] + bias[o, c], 0.0), name="out")
+    return te.workload(out, inputs)
+
+
+def softmax(rows=3, columns=37):
+    x = te.placeholder((rows, columns), name="x")
+    k1, k2 = te.reduce_axis(columns, "k1"), te.reduce_axis(columns, "k2")
+    top = te.compute((rows,), lambda i: te.max(x[i, k1], k1), name="top")
+    power = te.compute((rows, columns), lambda i, j: te.call("exp", x[i, j] - top[i]), name="power")
+    total = te.compute((rows,), lambda i: te.sum(power[i, k2], k2), name="total")
+    return te.workload(te.compute((rows, columns), lambda i, j: power[i, j] / total[i], name="softmax"))

@@ -1,0 +1,96 @@
+"""Every space, under every kind of decider, computes what the workload says (against the NumPy evaluator)."""
+
+import random
+
+import numpy as np
+import pytest
+from cases import conv_relu, matmul, softmax
+
+from luthier import config, te
+from luthier.codegen.detect import named_target
+from luthier.codegen.interpret import interpret
+from luthier.codegen.pipeline import lower_schedule
+from luthier.schedule import Default, Random, Schedule, instantiate
+from luthier.te.evaluate import evaluate
+
+TARGETS = {name: named_target(name, threads=2) for name in ("x86-64-v2", "x86-64-v3", "x86-64-v4")}
+
+
+def arrays_for(workload, seed=0):
+    rng = np.random.default_rng(seed)
+    return [rng.standard_normal(p.shape).astype(p.dtype) for p in workload.inputs]
+
+
+def run(schedule, target, threads=1):
+    """Interpret the lowered schedule on seeded inputs; returns (result, reference)."""
+    workload = schedule.workload
+    inputs = arrays_for(workload)
+    with config.override(verify=True):
+        fn = lower_schedule(schedule, target)
+    physical = [
+        schedule.layouts[p].apply(a) if p in schedule.layouts else a for p, a in zip(workload.inputs, inputs, strict=True)
+    ]
+    outputs = [np.full(t.shape, np.nan, t.dtype) for t in workload.outputs]
+    interpret(fn, [*physical, *outputs], threads=threads)
+    return outputs, evaluate(workload, inputs)
+
+
+def check(schedule, target, threads=1):
+    for found, expected in zip(*run(schedule, target, threads), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-5)
+
+
+WORKLOADS = {
+    "conv 3x3": conv_relu(size=(4, 6), channels=16, outputs=32),
+    "conv 3x3 stride 2": conv_relu(size=(7, 5), stride=2, outputs=16),
+    "conv 3x3 odd, 3 channel tiles": conv_relu(size=(3, 7), outputs=48),
+    "conv 1x1 residual": conv_relu(size=(3, 5), kernel=(1, 1), pad=0, residual=True),
+    "conv planar input": conv_relu(channels=3, size=(6, 5), outputs=16, plain=True),
+    "conv channel tail": conv_relu(channels=20, size=(3, 3), outputs=24),
+    "conv dilated": conv_relu(size=(5, 6), dilation=2, pad=2, outputs=16),
+    "conv image of one pixel": conv_relu(size=(1, 1), outputs=16),
+    "conv groups": conv_relu(channels=32, outputs=32, groups=2, size=(2, 3)),
+    "depthwise": conv_relu(channels=16, outputs=16, groups=16, size=(5, 6)),
+    "matmul": matmul(5, 37, 9, constant=True),
+    "matmul one row": matmul(1, 70, 8, constant=True),
+    "matmul both operands variable": matmul(7, 33, 5),
+    "matmul narrow": matmul(4, 3, 5),
+    "softmax": softmax(),
+}
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+@pytest.mark.parametrize("target", TARGETS)
+def test_default_schedules(name, target):
+    check(instantiate(WORKLOADS[name], Default(), TARGETS[target]), TARGETS[target])
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_random_schedules(name):
+    target = TARGETS["x86-64-v4"]
+    for seed in range(3):
+        check(instantiate(WORKLOADS[name], Random(random.Random(seed)), target), target, threads=1 + seed)
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_unscheduled_loops_are_the_definition(name):
+    check(Schedule(WORKLOADS[name]), TARGETS["x86-64-v2"])
+
+
+def test_empty_extents():
+    check(Schedule(matmul(0, 4, 3)), TARGETS["x86-64-v2"])
+    check(Schedule(matmul(2, 4, 0)), TARGETS["x86-64-v2"])
+    for shape in ((0, 4, 3), (2, 4, 0), (2, 40, 0)):
+        check(instantiate(matmul(*shape), Default(), TARGETS["x86-64-v4"]), TARGETS["x86-64-v4"])
+
+
+def test_compute_at_recomputes_the_halo_it_needs():
+    x = te.placeholder((23,), name="x")
+    y = te.compute((23,), lambda i: x[i] * 2.0, name="y")
+    z = te.compute((21,), lambda i: y[i] + y[i + 1] + y[i + 2], name="z")
+    s = Schedule(te.workload(z))
+    outer, inner = s.split("z", "i", 5, tail="guard")
+    s.compute_at("y", "z", outer)
+    s.partition("z", outer, [4])
+    s.unroll("z", inner)
+    check(s, TARGETS["x86-64-v2"])
