@@ -4,7 +4,7 @@ import random
 
 import numpy as np
 import pytest
-from cases import conv_relu, matmul, softmax
+from workloads import conv_relu, matmul, softmax
 
 from luthier import config, te
 from luthier.codegen.detect import named_target

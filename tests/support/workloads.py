@@ -1,4 +1,4 @@
-"""Workloads for the tests of schedules: small, with odd sizes and tails."""
+"""Workloads for tests: small, with odd sizes and tails."""
 
 from luthier import te
 from luthier.te.ops.conv import conv
