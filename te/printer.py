@@ -193,5 +193,5 @@ def _literal(c: Const) -> tuple[str, int]:
 
 
 def _float(value: float) -> str:
-    """``repr``, which reads back to the same value; the sign of a NaN or of a zero is kept."""
+    """The shortest text that reads back to the same value, the sign of a zero included."""
     return repr(value)

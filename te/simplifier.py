@@ -1,8 +1,8 @@
 """The simplifier's memory and its walk over expressions: what :mod:`.simplify` runs on.
 
 A :class:`Simplifier` holds bounds and everything learnt under them. int64 expressions go through
-:meth:`Simplifier.form` to an affine form and back; everything else is rebuilt from simplified operands and handed to :mod:`.conditions` or
-:mod:`.rules`. Next: :mod:`.affine`, :mod:`.divmod`.
+:meth:`Simplifier.form` to an affine form and back; everything else is rebuilt from simplified operands and handed
+to :mod:`.conditions` or :mod:`.rules`. Next: :mod:`.affine`, :mod:`.divmod`.
 """
 
 from __future__ import annotations
