@@ -39,6 +39,4 @@ def evaluate_node(node: Node, arrays: Sequence[Array | None]) -> list[Array]:
 def evaluate_graph(graph: Graph, feeds: Mapping[str, Array]) -> list[Array]:
     """The outputs of ``graph`` for the arrays of its inputs, by name. Slow: for small graphs only."""
     results = ReferenceEvaluator(to_onnx(graph)).run(None, dict(feeds))
-    return [
-        np.asarray(r, dt.to_numpy(v.dtype)).reshape(v.shape) for v, r in zip(graph.outputs, results, strict=True)
-    ]
+    return [np.asarray(r, dt.to_numpy(v.dtype)).reshape(v.shape) for v, r in zip(graph.outputs, results, strict=True)]

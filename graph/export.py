@@ -1,8 +1,8 @@
 """Graph back to ONNX: for debugging, for evaluating constants, and as the oracle of the passes' tests.
 
-The exported model computes what the graph computes, on logical shapes: layouts are dropped and ``LayoutConvert`` becomes
-Identity, so that a graph can be checked after layout assignment as well as before. Operators of Luthier's own (see
-:mod:`.passes`) become the ONNX operators that they stand for.
+The exported model computes what the graph computes, on logical shapes: layouts are dropped and ``LayoutConvert``
+becomes Identity, so that a graph can be checked after layout assignment as well as before. Operators of Luthier's own
+(see :mod:`.passes`) become the ONNX operators that they stand for.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ def load_model(source: ModelSource, shapes: Mapping[str, Sequence[int]] | None =
             ``light_resnet50`` (:func:`bundled_models`)
     shapes  shapes of inputs by name; required where the model leaves a dimension open
 
-    Errors: OnnxError, one line, for a file that is missing, cut off or not ONNX, an opset outside the supported range, a
-    dimension that stays open, or operators that cannot be imported (all of them in one message).
+    Errors: OnnxError, one line, for a file that is missing, cut off or not ONNX, an opset outside the supported
+    range, a dimension that stays open, or operators that cannot be imported (all of them in one message).
     """
     model, directory = read_model(source)
     return build_graph(model, directory, check_opset(model), shapes or {})

@@ -1,7 +1,7 @@
-"""From a parsed model to a :class:`Graph`: decode constants, infer every shape, bring every node into the internal form.
+"""From a parsed model to a :class:`Graph`: decode constants, infer shapes, bring every node into the internal form.
 
 Shapes are inferred node by node with ONNX's own rules; nodes whose inputs are all constant and whose results are
-small are evaluated on the way, so that shapes which the model computes (Shape, Gather, Concat, Reshape) come out static.
+small are evaluated on the way, so that shapes which the model computes (Shape, Gather, Concat) come out static.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.inliner
 from onnx import AttributeProto, NodeProto, TensorProto, TypeProto, numpy_helper
 
 from ...errors import OnnxError
@@ -78,7 +79,9 @@ class _Builder:
         for proto in protos:
             kind = proto.type.WhichOneof("value")
             if kind != "tensor_type":
-                raise OnnxError(f"input {proto.name!r} is a {kind or 'value without a type'}; only tensors are supported")
+                raise OnnxError(
+                    f"input {proto.name!r} is a {kind or 'value without a type'}; only tensors are supported"
+                )
             tensor = proto.type.tensor_type
             dtype = element_type(tensor.elem_type, f"input {proto.name!r}")
             value = Value(proto.name, dtype, _input_shape(proto.name, tensor, shapes.get(proto.name)))
@@ -228,14 +231,18 @@ def _input_shape(name: str, tensor: TypeProto.Tensor, given: Sequence[int] | Non
             if not known[i]:
                 example = ",".join(str(k or 1) for k in known)
                 label = f" ({dim.dim_param!r})" if dim.dim_param else ""
-                raise OnnxError(f"input {name!r}: dimension {i}{label} is dynamic; give a shape, as in --shape {name}={example}")
+                raise OnnxError(
+                    f"input {name!r}: dimension {i}{label} is dynamic; give a shape, as in --shape {name}={example}"
+                )
         return tuple(known)
     shape = tuple(int(s) for s in given)
     if any(s < 1 for s in shape):
         raise OnnxError(f"shape {list(shape)} for input {name!r}: dimensions must be positive")
     if tensor.HasField("shape"):
         if len(shape) != len(known):
-            raise OnnxError(f"shape {list(shape)} for input {name!r} has rank {len(shape)}, but the model has {len(known)}")
+            raise OnnxError(
+                f"shape {list(shape)} for input {name!r} has rank {len(shape)}, but the model has {len(known)}"
+            )
         for i, (k, s) in enumerate(zip(known, shape, strict=True)):
             if k and k != s:
                 raise OnnxError(f"shape {list(shape)} for input {name!r}: dimension {i} is fixed at {k} in the model")

@@ -11,8 +11,8 @@ is an attribute, axes count from the front, defaults are filled in. ``x`` stands
     Transpose                      x; perm
     Concat                         parts...; axis
     Split                          x; axis, split (sizes)
-    Slice                          x; axes, starts, ends, steps: elements starts + i * steps before ends; all clamped, so
-                                   that an end of -1 with a negative step is "before the first"
+    Slice                          x; axes, starts, ends, steps; all clamped, so that an end of -1 with a negative
+                                   step means "before the first"
     Pad                            x; pads (begins of all axes, then ends), mode, value (float)
     Reduce*                        x; axes, keepdims
     ArgMax, ArgMin                 x; axis, keepdims, select_last_index
@@ -144,7 +144,10 @@ def _slice(site: Site) -> None:
     steps = site.ints(4, "steps") or (1,) * len(starts)
     if not len(starts) == len(ends) == len(axes) == len(steps):
         raise OnnxError("starts, ends, axes and steps must have equal lengths")
-    clamped = [clamp_slice(*bounds, site.shape[a]) for *bounds, a in zip(starts, ends, steps, axes, strict=True)]
+    clamped = [
+        clamp_slice(start, end, step, site.shape[a])
+        for start, end, step, a in zip(starts, ends, steps, axes, strict=True)
+    ]
     site.become(
         "Slice",
         1,
@@ -168,7 +171,9 @@ def _pad(site: Site) -> None:
         full[axis], full[site.rank + axis] = pads[i], pads[len(axes) + i]
     value = site.scalar(2, "constant_value", None)
     mode = site.attrs.get("mode") or "constant"
-    site.become("Pad", 1, pads=tuple(full), mode=mode, value=float(site.attrs.get("value") or 0) if value is None else value)
+    site.become(
+        "Pad", 1, pads=tuple(full), mode=mode, value=float(site.attrs.get("value") or 0) if value is None else value
+    )
 
 
 def _reduce(site: Site) -> None:
@@ -209,7 +214,9 @@ def _cast(site: Site) -> None:
 def _constant_of_shape(site: Site) -> None:
     site.array(0, "shape")
     value = site.attrs.get("value")
-    site.become("ConstantOfShape", 0, shape=site.outputs[0].shape, value=0.0 if value is None else value.reshape(-1)[0].item())
+    site.become(
+        "ConstantOfShape", 0, shape=site.outputs[0].shape, value=0.0 if value is None else value.reshape(-1)[0].item()
+    )
 
 
 def _resize(site: Site) -> None:

@@ -59,8 +59,10 @@ def check_opset(model: onnx.ModelProto) -> int:
     newest = onnx.defs.onnx_opset_version()
     if not versions:
         domains = ", ".join(o.domain for o in model.opset_import) or "nothing"
-        raise OnnxError(f"the model imports {domains}, not the ONNX operator set; Luthier needs opset {MIN_OPSET}..{newest}")
-    version = max(versions)
+        raise OnnxError(
+            f"the model imports {domains}, not the ONNX operator set; Luthier needs opset {MIN_OPSET}..{newest}"
+        )
+    version = int(max(versions))
     if version < MIN_OPSET:
         raise OnnxError(
             f"the model uses opset {version}; Luthier reads {MIN_OPSET}..{newest}: "

@@ -61,7 +61,7 @@ class Site:
         return array
 
     def ints(self, index: int, what: str, attr: str | None = None) -> tuple[int, ...] | None:
-        """Integers from the constant input ``index`` or, in older versions, the attribute ``attr`` (default ``what``)."""
+        """Integers from the constant input ``index`` or, in older versions, the attribute ``attr`` (or ``what``)."""
         array = self.array(index, what)
         if array is not None:
             return tuple(int(v) for v in array.reshape(-1))

@@ -2,7 +2,9 @@
 
 Conv           x, w, b|None; kernel_shape, strides, dilations, pads (all begins, then all ends), group
 ConvTranspose  the same and output_padding; pads as derived from output_shape or auto_pad, where given
-MaxPool, AveragePool, LpPool  x; kernel_shape, strides, dilations, pads, ceil_mode; count_include_pad (AveragePool), p (LpPool)
+MaxPool        x; kernel_shape, strides, dilations, pads, ceil_mode
+AveragePool    the same and count_include_pad
+LpPool         the same as MaxPool and p
 
 ``auto_pad`` is always resolved to numbers.
 """
