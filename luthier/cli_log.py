@@ -1,0 +1,122 @@
+"""``luthier log ...``: look into tuning logs and maintain them."""
+
+from __future__ import annotations
+
+import time
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from .cli_table import seconds, shorten, table
+from .cli_values import UsageError, output_path, same_file
+from .errors import LogError
+from .tuner.database import MemoryDatabase, open_log
+from .tuner.exchange import export_records, import_records, merge_logs
+from .tuner.record import Record
+
+
+def log_info(arguments: Namespace) -> None:
+    """Print what a log holds: sizes, machines, outcomes, versions."""
+    with open_log(arguments.file, "r") as log:
+        tasks = log.tasks()
+        records = list(log.records())
+    print(f"{arguments.file}: {len(records)} records of {len({t.key for t in tasks})} tasks")
+    models = {r.target_hash: f"{r.target.get('model') or r.target.get('cpu', '?')}, {_threads(r)}" for r in records}
+    for target, model in models.items():
+        here = [t for t in tasks if t.target_hash == target]
+        solved = sum(t.best_s < float("inf") for t in here)
+        print(f"  machine {target}: {model}; {len(here)} tasks, {solved} with a verified schedule")
+    if records:
+        outcomes = Counter(r.status.value for r in records)
+        print("  outcomes: " + ", ".join(f"{n} {status}" for status, n in outcomes.most_common()))
+        print(f"  from {_date(min(r.created_at for r in records))} to {_date(max(r.created_at for r in records))}")
+        print("  made by luthier " + ", ".join(sorted({r.luthier_version or "?" for r in records})))
+
+
+def log_list(arguments: Namespace) -> None:
+    """Print a line for every record."""
+    with open_log(arguments.file, "r") as log:
+        records = [r for r in log.records() if _matches(r, arguments.task)]
+    _print_records(records)
+
+
+def log_best(arguments: Namespace) -> None:
+    """Print the best record of every task on every machine."""
+    with open_log(arguments.file, "r") as log:
+        found = [log.best(t.key, t.target_hash) for t in log.tasks()]
+    _print_records([r for r in found if r is not None and _matches(r, arguments.task)], decisions=True)
+
+
+def log_export(arguments: Namespace) -> None:
+    """Write a log as JSON lines."""
+    target = output_path(arguments.output or str(Path(arguments.file).with_suffix(".jsonl")))
+    if same_file(target, arguments.file):
+        raise UsageError(f"--output {target}: is the log itself; give another name")
+    with open_log(arguments.file, "r") as log:
+        written = export_records(log, target)
+    print(f"{target}: {written} records")
+
+
+def log_import(arguments: Namespace) -> None:
+    """Add exported records to a log, which is created where it does not exist."""
+    _add(arguments, lambda collected: sum(import_records(source, collected) for source in arguments.sources))
+
+
+def log_merge(arguments: Namespace) -> None:
+    """Add the records of other logs, or of exported ones, to a log."""
+    for source in arguments.sources:
+        if same_file(source, arguments.file):
+            raise UsageError(f"merge: {source} is the log itself; name the other logs only")
+    _add(arguments, lambda collected: merge_logs(arguments.sources, collected))
+
+
+def log_prune(arguments: Namespace) -> None:
+    """Drop failures and all but the best records of every task."""
+    if not Path(arguments.file).exists():
+        raise LogError(f"{arguments.file}: no such file; check the path")
+    with open_log(arguments.file) as log:
+        gone = log.prune(arguments.keep)
+    print(f"{arguments.file}: dropped {gone} records")
+
+
+def _add(arguments: Namespace, read: Callable[[MemoryDatabase], int]) -> None:
+    """Read all sources first, so that a bad one leaves the log as it was."""
+    collected = MemoryDatabase()
+    read(collected)
+    with open_log(arguments.file) as log:
+        changed = log.merge(collected.records())
+    print(f"{arguments.file}: {changed} of {len(list(collected.records()))} records were new or better")
+
+
+def _matches(record: Record, pattern: str | None) -> bool:
+    return pattern is None or fnmatchcase(record.task, pattern) or fnmatchcase(record.key, pattern)
+
+
+def _print_records(records: list[Record], decisions: bool = False) -> None:
+    header = ["key", "task", "status", "best", "median", "search", "trial", "date"]
+    rows = [
+        [
+            r.key, shorten(r.task, 48), r.status.value + ("" if r.verified or not r.ok else " (unverified)"),
+            seconds(r.best_s), seconds(r.median_s), r.search or "-", str(r.trial), _date(r.created_at),
+        ]
+        for r in records
+    ]  # fmt: skip
+    if decisions:
+        header, rows = header[:2] + header[3:], [row[:2] + row[3:] for row in rows]
+    lines = table(header, rows, left=2 if decisions else 3).splitlines()
+    print(lines[0])
+    for record, line in zip(records, lines[1:], strict=True):
+        print(line)
+        if decisions:
+            print("    " + ", ".join(f"{name}={value}" for name, value in record.decisions.items()))
+
+
+def _threads(record: Record) -> str:
+    threads = record.target.get("threads", 1)
+    return f"{threads} thread{'s' * (threads != 1)}"
+
+
+def _date(created_at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(created_at)) if created_at else "-"

@@ -1,0 +1,143 @@
+"""``luthier build`` and ``luthier run``, and how every command gets at its model."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import api
+from .cli_table import table
+from .cli_values import UsageError, model_name, output_path, shapes_of
+from .errors import InputError
+from .runtime.container import MAGIC
+from .runtime.executable import Executable, TensorSpec
+
+Array = NDArray[Any]
+
+
+def build(arguments: Namespace) -> None:
+    """Compile a model and save it as one file."""
+    target = output_path(arguments.output or f"{model_name(arguments.model)}.luthier")
+    executable = load_or_compile(arguments)
+    executable.save(target)
+    print(executable.report)
+    print(f"saved {target} ({target.stat().st_size / 1e6:.1f} MB)")
+
+
+def run(arguments: Namespace) -> None:
+    """Run a model once and print a line for each output; ``-o`` saves them."""
+    target = output_path(arguments.output) if arguments.output else None
+    given = _read_inputs(arguments.input)
+    executable = load_or_compile(arguments)
+    if given:
+        feed = _assign(given, executable.inputs)
+    else:
+        feed = executable.example_inputs(arguments.seed)
+        if feed:
+            print(f"no --input: random values with seed {arguments.seed} for {', '.join(map(str, executable.inputs))}")
+    outputs = executable.run(None, feed)
+    names = [s.name for s in executable.outputs]
+    print(_summary(names, outputs))
+    if target:
+        _save(target, names, outputs)
+        print(f"saved {target}")
+
+
+def is_artifact(path: str) -> bool:
+    """Whether ``path`` is meant as a saved artifact: by its content, or else by its name."""
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(len(MAGIC)) == MAGIC or path.endswith(".luthier")
+    except OSError:
+        return path.endswith(".luthier")
+
+
+def load_or_compile(arguments: Namespace) -> Executable:
+    """Return the executable that ``MODEL|ARTIFACT`` and its options stand for."""
+    if not is_artifact(arguments.model):
+        shapes = shapes_of(arguments.shape)
+        return api.compile(arguments.model, log=arguments.log, threads=arguments.threads, shapes=shapes)
+    for option, value in (("--shape", arguments.shape), ("--log", arguments.log)):
+        if value:
+            raise UsageError(f"{option}: {arguments.model} is a built artifact; give it to luthier build instead")
+    executable = api.load(arguments.model)
+    if arguments.threads not in (None, executable.program.threads):
+        raise UsageError(
+            f"--threads {arguments.threads}: {arguments.model} was built for {executable.program.threads}; "
+            f"build it again with --threads {arguments.threads}"
+        )
+    return executable
+
+
+def _read_inputs(options: Sequence[tuple[str, Path]]) -> dict[str, Array]:
+    arrays: dict[str, Array] = {}
+    for name, path in options:
+        loaded = _load(path)
+        if name and isinstance(loaded, dict):
+            raise InputError(f"{path}: holds several arrays; pass it as --input {path}, without a name")
+        if not name and not isinstance(loaded, dict):
+            raise InputError(f"{path}: holds one array; say which input it is for: --input NAME={path}")
+        for key, array in loaded.items() if isinstance(loaded, dict) else [(name, loaded)]:
+            if key in arrays:
+                raise InputError(f"input {key!r} is given twice; give it once")
+            arrays[key] = array
+    return arrays
+
+
+def _load(path: Path) -> Array | dict[str, Array]:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        return dict(loaded.items()) if isinstance(loaded, np.lib.npyio.NpzFile) else np.asarray(loaded)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: is not a NumPy file of numbers ({error}); write it with numpy.save") from None
+
+
+def _assign(given: dict[str, Array], specs: Sequence[TensorSpec]) -> dict[str, Array]:
+    """Check only the names; the executable checks the rest."""
+    known = {s.name for s in specs}
+    for name in given:
+        if name not in known:
+            raise InputError(f"--input {name}=...: no such input; the model takes {', '.join(map(str, specs))}")
+    return given
+
+
+def _summary(names: Sequence[str], outputs: Sequence[Array]) -> str:
+    rows = []
+    for name, array in zip(names, outputs, strict=True):
+        numbers = ["-"] * 3
+        if array.size and array.dtype != bool:
+            values = array.astype(np.float64)
+            numbers = [f"{v:.6g}" for v in (values.min(), values.mean(), values.max())]
+        rows.append([name, f"{array.dtype}{list(array.shape)}", *numbers])
+    return table(["output", "type", "min", "mean", "max"], rows, left=2)
+
+
+def _save(target: Path, names: Sequence[str], outputs: Sequence[Array]) -> None:
+    """Write an ``.npz`` file, all or nothing. Not ``numpy.savez``, which cannot take any name."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w") as archive:
+            for name, array in zip(names, outputs, strict=True):
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
+        Path(temporary).chmod(0o666 & ~_umask())
+        Path(temporary).replace(target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

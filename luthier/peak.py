@@ -1,0 +1,108 @@
+"""What this machine can do at most, measured in the same run as what is compared with it.
+
+:func:`fma_peak` times a loop that holds nothing but fused multiply-adds on registers, :func:`read_peak` one that reads
+memory. Both are functions of the loop IR that take the compiler's ordinary way to machine code.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from .codegen import emit, llvm
+from .codegen.emit_program import emit_program
+from .codegen.nodes import Alloc, Buffer, For, Function, LoopKind, Stmt, Store, seq
+from .codegen.program import KernelCall, Program, Slot
+from .runtime.arrays import Array, address_of, empty_aligned
+from .runtime.loader import LoadedProgram, load_objects
+from .target import Target
+from .te.expr import ExprLike, Var, as_expr
+
+CHAINS = 12
+"""Independent accumulators: more than latency (4) times units (2), fewer than the 16 registers of AVX2."""
+STEPS = 1 << 17
+
+
+def fma_peak(target: Target, repeats: int = 40) -> float:
+    """Floating-point operations per second (an FMA counts two) of all ``target.threads`` in f32; the best of repeats."""
+    lanes, threads = target.lanes(), target.threads
+    x = np.full((2, lanes), 0.5, np.float32)
+    out = empty_aligned((threads, CHAINS, lanes), np.dtype(np.float32))
+    program = _load(_fma_loop(lanes, threads), target)
+    best_s = _best(program, [_aligned(x)], [out], threads, repeats)
+    return 2.0 * lanes * CHAINS * STEPS * threads / best_s
+
+
+def read_peak(target: Target, size_bytes: int = 1 << 28, repeats: int = 5) -> float:
+    """Bytes per second that all ``target.threads`` read from memory together; ``size_bytes`` exceeds the caches."""
+    lanes, threads = target.lanes(), target.threads
+    rows = size_bytes // (4 * lanes * CHAINS * threads)
+    x = empty_aligned((threads, rows, CHAINS, lanes), np.dtype(np.float32))
+    x.fill(1.0)
+    out = empty_aligned((threads, CHAINS, lanes), np.dtype(np.float32))
+    best_s = _best(_load(_read_loop(lanes, threads, rows), target), [x], [out], threads, repeats)
+    return x.nbytes / best_s
+
+
+def _fma_loop(lanes: int, threads: int) -> Function:
+    """acc[c] = acc[c] * x[0] + x[1], STEPS times, for CHAINS accumulators on each thread."""
+    x = Buffer("x", (2, lanes), "float32")
+    out = Buffer("out", (threads, CHAINS, lanes), "float32")
+    acc = Buffer("acc", (CHAINS, lanes), "float32", "register")
+    chain, lane, step, thread = Var("c"), Var("l"), Var("step"), Var("t")
+    update = Store(acc, (chain, lane), acc[chain, lane] * x[0, lane] + x[1, lane])
+    body = seq(
+        _tile(chain, lane, lanes, Store(acc, (chain, lane), x[0, lane])),
+        _loop(step, STEPS, "serial", _tile(chain, lane, lanes, update)),
+        _tile(chain, lane, lanes, Store(out, (thread, chain, lane), acc[chain, lane])),
+    )
+    return Function("fma_peak", (x, out), 1, _loop(thread, threads, "parallel", Alloc(acc, body)))
+
+
+def _read_loop(lanes: int, threads: int, rows: int) -> Function:
+    """acc[c] += x[row, c] over all rows of a thread's share."""
+    x = Buffer("x", (threads, rows, CHAINS, lanes), "float32")
+    out = Buffer("out", (threads, CHAINS, lanes), "float32")
+    acc = Buffer("acc", (CHAINS, lanes), "float32", "register")
+    chain, lane, row, thread = Var("c"), Var("l"), Var("row"), Var("t")
+    update = Store(acc, (chain, lane), acc[chain, lane] + x[thread, row, chain, lane])
+    body = seq(
+        _tile(chain, lane, lanes, Store(acc, (chain, lane), as_expr(0.0))),
+        _loop(row, rows, "serial", _tile(chain, lane, lanes, update)),
+        _tile(chain, lane, lanes, Store(out, (thread, chain, lane), acc[chain, lane])),
+    )
+    return Function("read_peak", (x, out), 1, _loop(thread, threads, "parallel", Alloc(acc, body)))
+
+
+def _loop(var: Var, extent: ExprLike, kind: LoopKind, body: Stmt) -> For:
+    return For(var, as_expr(0), as_expr(extent), kind, body)
+
+
+def _tile(chain: Var, lane: Var, lanes: int, body: Stmt) -> For:
+    """Run ``body`` on all lanes of all chains, without loops in the code."""
+    return _loop(chain, CHAINS, "unroll", _loop(lane, lanes, "vectorize", body))
+
+
+def _load(fn: Function, target: Target) -> LoadedProgram:
+    arguments = (Slot("input", 0), Slot("output", 0))
+    program = Program((KernelCall(fn.name, arguments),), 1, 1, 0, target.threads)
+    texts = (emit.emit_function(fn, target), emit_program(program, target))
+    return load_objects([llvm.compile_object(text, target) for text in texts])
+
+
+def _best(program: LoadedProgram, inputs: list[Array], outputs: list[Array], threads: int, repeats: int) -> float:
+    """Seconds of the fastest of ``repeats`` calls."""
+    pointers = [np.array([address_of(a) for a in arrays], np.uintp) for arrays in (inputs, outputs)]
+    best_s = float("inf")
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        program(address_of(pointers[0]), address_of(pointers[1]), None, None, threads, 1)
+        best_s = min(best_s, time.perf_counter() - start)
+    return best_s
+
+
+def _aligned(array: Array) -> Array:
+    copy = empty_aligned(array.shape, array.dtype)
+    np.copyto(copy, array)
+    return copy
