@@ -1,0 +1,34 @@
+"""A candidate: one point of a task's space, before it is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ..schedule.decide import Decisions
+from .record import decisions_hash
+
+Features = np.ndarray[Any, np.dtype[np.float32]]
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A schedule's decisions and trace, with the features that a cost model ranks it by.
+
+    trial  its number within the search of its task; 0 is the default schedule
+    """
+
+    decisions: Decisions
+    trace: Mapping[str, Any] | None = None
+    space: str = ""
+    features: Features | None = field(default=None, repr=False)
+    trial: int = 0
+
+    @cached_property
+    def hash(self) -> str:
+        """The part of a record's identity that comes from the schedule."""
+        return decisions_hash(self.decisions, self.space)

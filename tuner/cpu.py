@@ -1,0 +1,44 @@
+"""Shares the machine's cores out, so that builds and searches do not disturb measurements."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Cores:
+    """A semaphore over ``count`` cores, served in order of arrival: nobody who needs all of them is overtaken."""
+
+    def __init__(self, count: int) -> None:
+        self.count = max(count, 1)
+        self._free = self.count
+        self._queue: deque[object] = deque()
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def take(self, cores: int) -> Iterator[None]:
+        """Hold ``cores`` cores (at most all there are) for the length of a ``with`` block."""
+        cores = max(1, min(cores, self.count))
+        ticket = object()
+        with self._changed:
+            self._queue.append(ticket)
+            try:
+                self._changed.wait_for(lambda: self._queue[0] is ticket and self._free >= cores)
+                self._free -= cores
+            finally:
+                self._queue.remove(ticket)
+                self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += cores
+                self._changed.notify_all()
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

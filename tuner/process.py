@@ -1,0 +1,264 @@
+"""The supervisor of one worker process (:mod:`.worker`): starts it, talks to it, kills it, replaces it.
+
+Workers are plain child processes rather than ``multiprocessing`` ones, so that a user's script needs no
+``if __name__ == "__main__"`` guard and is not run again in each of them.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, TypeAlias, Union
+
+from .. import errors
+from ..errors import TuningError
+from .record import Status, shorten
+from .worker import HEADER
+
+START_TIMEOUT_S = 120.0
+KEPT_OUTPUT_BYTES = 4000
+LARGEST_REPLY_BYTES = 1 << 32
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The job was carried out."""
+
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The job failed. ``status`` is None where the worker itself reported an error and is still well."""
+
+    status: Status | None
+    error: str
+
+
+Outcome: TypeAlias = Union[Answer, Failure]
+
+
+class _Gone(Exception):
+    """The worker closed its end of the pipe."""
+
+
+class _TooLate(Exception):
+    """The deadline passed."""
+
+
+class Worker:
+    """One worker, started when first needed and again after it died or did ``recycle_after`` jobs. Not thread-safe.
+
+    role          ``module:class`` of what it does (see :class:`.worker.Role`)
+    memory_bytes  limit on its address space; 0 for none
+    """
+
+    def __init__(
+        self, role: str, *, memory_bytes: int = 0, recycle_after: int = 500, environment: dict[str, str] | None = None
+    ) -> None:
+        self.role, self.memory_bytes, self.recycle_after = role, memory_bytes, recycle_after
+        self.environment = environment or {}
+        self.starts = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._output: deque[bytes] = deque(maxlen=16)
+        self._reader: threading.Thread | None = None
+        self._known: set[str] = set()
+        self._jobs = 0
+        self._killed = False
+
+    def call(self, key: str, data: bytes, job: object, timeout_s: float) -> Outcome:
+        """Carry out ``job``; ``data`` is the pickled task of ``key``, sent only when this worker lacks it.
+
+        A worker that dies or is late is replaced at the next call. Raises TuningError when none can be started.
+        """
+        if self._killed:
+            raise TuningError(f"the worker process ({self.role}) was ended")
+        if self._jobs >= self.recycle_after:
+            self.close()
+        process = self._process or self._start()
+        self._jobs += 1
+        message = pickle.dumps((key, None if key in self._known else data, job), pickle.HIGHEST_PROTOCOL)
+        self._known.add(key)
+        deadline = time.monotonic() + timeout_s
+        try:
+            self._write(process, HEADER.pack(len(message)) + message, deadline)
+            kind, value = self._read_reply(process, deadline)
+        except _TooLate:
+            self.close()
+            return Failure(Status.TIMEOUT, f"took longer than {timeout_s:g} s")
+        except _Gone:
+            return self._post_mortem()
+        match kind:
+            case "ok":
+                return Answer(value)
+            case "memory":
+                return Failure(Status.OUT_OF_MEMORY, f"needs more than {self._limit()}: {value}")
+            case _:
+                return Failure(None, shorten(str(value)))
+
+    @property
+    def idle_since_start(self) -> bool:
+        """Whether the next call meets a worker that has done nothing yet."""
+        return self._process is None or self._jobs == 0
+
+    def kill(self) -> None:
+        """End the worker now, from any thread: a call in flight returns a Failure, later ones raise TuningError."""
+        self._killed = True
+        process = self._process
+        if process is not None:
+            _kill(process)
+
+    def close(self) -> None:
+        """End the worker, if there is one; a later call starts another."""
+        process, self._process = self._process, None
+        self._known.clear()
+        self._jobs = 0
+        if process is None:
+            return
+        _kill(process)
+        process.wait()
+        if self._reader is not None:
+            self._reader.join()
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                stream.close()
+
+    # ------------------------------------------------------------------ starting
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        root = str(Path(errors.__file__).parent.parent)
+        environment = {
+            **os.environ,
+            # NumPy's BLAS would start a thread per core in each worker, and nothing here uses it
+            "OPENBLAS_NUM_THREADS": "1",
+            "PYTHONSAFEPATH": "1",
+            **self.environment,
+        }
+        paths = [root, *environment.get("PYTHONPATH", "").split(os.pathsep)]
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+        command = [sys.executable, "-m", "luthier.tuner.worker", self.role, str(self.memory_bytes)]
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,  # Ctrl-C is the parent's to handle
+        )
+        assert process.stdin and process.stdout and process.stderr
+        os.set_blocking(process.stdin.fileno(), False)
+        os.set_blocking(process.stdout.fileno(), False)
+        self._output = deque(maxlen=16)
+        self._reader = threading.Thread(target=_drain, args=(process.stderr, self._output), daemon=True)
+        self._reader.start()
+        self._process = process
+        self.starts += 1
+        if self._killed:
+            self.close()
+            raise TuningError(f"the worker process ({self.role}) was ended")
+        try:
+            self._read_reply(process, time.monotonic() + START_TIMEOUT_S)
+        except (_Gone, _TooLate):
+            self.close()
+            raise TuningError(f"a worker process ({self.role}) cannot be started: {self._last_output()}") from None
+        return process
+
+    # ------------------------------------------------------------------ messages
+
+    def _write(self, process: subprocess.Popen[bytes], message: bytes, deadline: float) -> None:
+        assert process.stdin is not None
+        fd, rest = process.stdin.fileno(), memoryview(message)
+        while rest:
+            _wait(fd, select.POLLOUT, deadline)
+            try:
+                rest = rest[os.write(fd, rest) :]
+            except BlockingIOError:
+                continue
+            except OSError:
+                raise _Gone from None
+
+    def _read_reply(self, process: subprocess.Popen[bytes], deadline: float) -> tuple[str, Any]:
+        (size,) = HEADER.unpack(self._read(process, HEADER.size, deadline))
+        if size > LARGEST_REPLY_BYTES:
+            raise _Gone
+        try:
+            kind, value = pickle.loads(self._read(process, size, deadline))
+        except (pickle.UnpicklingError, ValueError, TypeError, EOFError, AttributeError, ImportError, IndexError):
+            raise _Gone from None  # a job that overwrote the worker's memory
+        return kind, value
+
+    def _read(self, process: subprocess.Popen[bytes], size: int, deadline: float) -> bytes:
+        assert process.stdout is not None
+        fd, parts = process.stdout.fileno(), []
+        while size:
+            _wait(fd, select.POLLIN, deadline)
+            try:
+                part = os.read(fd, min(size, 1 << 20))
+            except BlockingIOError:
+                continue
+            if not part:
+                raise _Gone
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    # ------------------------------------------------------------------ failures
+
+    def _post_mortem(self) -> Failure:
+        process = self._process
+        assert process is not None
+        try:
+            code = process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            code = None  # it closed the pipe, or sent nonsense, but lives
+        self.close()
+        output = self._last_output()
+        lower = output.lower()
+        if any(sign in lower for sign in ("bad_alloc", "out of memory", "memoryerror", "cannot allocate memory")):
+            return Failure(Status.OUT_OF_MEMORY, f"needs more than {self._limit()}: {output}")
+        if code == -signal.SIGKILL:
+            return Failure(Status.OUT_OF_MEMORY, "was killed by the system, most likely because memory ran out")
+        if code is not None and code < 0:
+            what = f"was killed by {signal.Signals(-code).name}"
+        else:
+            what = "sent a damaged reply" if code is None else f"ended with exit code {code}"
+        return Failure(Status.CRASHED, shorten(f"{what}: {output}" if output else what))
+
+    def _last_output(self) -> str:
+        text = b"".join(self._output)[-KEPT_OUTPUT_BYTES:].decode(errors="replace").strip()
+        return "\n".join(text.splitlines()[-5:])
+
+    def _limit(self) -> str:
+        return f"{self.memory_bytes / 2**30:.1f} GiB" if self.memory_bytes else "the memory of this machine"
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    if process.returncode is None:  # not waited for yet, so the number is still its own
+        try:
+            os.killpg(process.pid, signal.SIGKILL)  # it leads a session of its own
+        except ProcessLookupError:
+            pass
+
+
+def _wait(fd: int, event: int, deadline: float) -> None:
+    poll = select.poll()
+    poll.register(fd, event)
+    while not poll.poll(max(0.0, min(deadline - time.monotonic(), 3600.0)) * 1000):
+        if time.monotonic() >= deadline:
+            raise _TooLate
+
+
+def _drain(stream: IO[bytes], kept: deque[bytes]) -> None:
+    """Read all that a worker prints, keep the end of it."""
+    with stream:
+        while part := os.read(stream.fileno(), 4096):
+            kept.append(part)

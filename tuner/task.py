@@ -1,0 +1,74 @@
+"""What is tuned: a workload with its name, its weight in the model and, if not the usual one, its space."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Protocol
+
+from ..errors import TuningError
+from ..schedule.decide import Decider
+from ..schedule.schedule import Schedule
+from ..schedule.space import Space, instantiate
+from ..target import Target
+from ..te.workload import Workload
+
+
+class ModelTask(Protocol):
+    """The part of a task of :mod:`luthier.graph` that tuning needs."""
+
+    @property
+    def workload(self) -> Workload: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def uses(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TuningTask:
+    """One task. uses: how many times the model runs it; space: the user's own, None for the one of its operator."""
+
+    workload: Workload
+    name: str
+    uses: int = 1
+    space: Space | None = None
+
+    @property
+    def key(self) -> str:
+        return self.workload.key
+
+    @property
+    def space_name(self) -> str:
+        """How records tell spaces apart; "" for those that ship."""
+        return "" if self.space is None else f"{self.space.__module__}.{self.space.__qualname__}"
+
+    def instantiate(self, decider: Decider, target: Target) -> Schedule:
+        """Make a schedule. Raises ScheduleError where the decisions are not legal."""
+        return instantiate(self.workload, decider, target, self.space)
+
+
+def tuning_tasks(tasks: Iterable[ModelTask | TuningTask], pattern: str | None = None) -> list[TuningTask]:
+    """Collect tasks whose name or key matches ``pattern`` (shell style), adding up the uses of equal ones.
+
+    Raises TuningError when there is none.
+    """
+    found: dict[tuple[str, str], TuningTask] = {}
+    names = []
+    for t in tasks:
+        task = t if isinstance(t, TuningTask) else TuningTask(t.workload, t.name, t.uses)
+        names.append(task.name)
+        if pattern is not None and not (fnmatchcase(task.name, pattern) or fnmatchcase(task.key, pattern)):
+            continue
+        identity = (task.key, task.space_name)
+        known = found.get(identity)
+        if known is not None:
+            task = TuningTask(known.workload, known.name, known.uses + task.uses, known.space)
+        found[identity] = task
+    if not found and not names:
+        raise TuningError("there is nothing to tune: the model has no task")
+    if not found:
+        some = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+        raise TuningError(f"tasks={pattern!r} matches none of the {len(names)} tasks; their names are {some}")
+    return list(found.values())
