@@ -81,7 +81,8 @@ def load_objects(objects: Sequence[bytes], entry: str = ENTRY) -> LoadedProgram:
     """Link relocatable ``objects`` into this process and return the function called ``entry``.
 
     Functions of libm and libc resolve to the process's own, those of OpenMP to :func:`.openmp.runtime` or, where there
-    is none, to stand-ins for one thread. Raises InternalError naming what cannot be linked.
+    is none, to stand-ins for one thread. Raises InternalError when they do not link; LLVM then
+    prints the missing symbols to stderr.
     """
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
@@ -95,7 +96,7 @@ def load_objects(objects: Sequence[bytes], entry: str = ENTRY) -> LoadedProgram:
         for name, address in omp.symbols.items():
             library.import_symbol(name, address)
     library.add_current_process().export_symbol(entry)
-    jit = llvm.create_lljit_compiler(use_jit_link=True, suppress_errors=True)
+    jit = llvm.create_lljit_compiler(use_jit_link=True)
     try:
         tracker = library.link(jit, entry)
     except RuntimeError as error:
