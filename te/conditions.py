@@ -7,6 +7,7 @@ greatest common divisor of its coefficients: ``4*i - 4 <= 7`` is ``i < 3``. Term
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from math import gcd
 from typing import TYPE_CHECKING, Literal
 
@@ -145,25 +146,53 @@ _OPPOSITE: dict[CompareOp, CompareOp] = {"lt": "ge", "le": "gt", "gt": "le", "ge
 
 
 def simplify_junction(s: Simplifier, e: Binary) -> Expr:
-    """``and`` and ``or``: each part once; parts that contradict each other decide the whole."""
+    """``and`` and ``or``: each part once, only the deciding limit of each value; contradictions decide the whole."""
+    both = e.op == "and"
+    absorbing = FALSE if both else TRUE
     parts = _flatten(e, e.op)
-    absorbing = FALSE if e.op == "and" else TRUE
-    kept: dict[object, Expr] = {}
+    kept: dict[Hashable, Expr] = {}
+    limits: dict[tuple[CompareOp, Hashable], tuple[Hashable, int]] = {}  # (op, terms) -> the part's key, its limit
     for part in parts:
         if isinstance(part, Const):
             if part.value == absorbing.value:
                 return absorbing
             continue
-        kept.setdefault(s.key(part), part)
-    for part in kept.values():
-        if s.key(s.simplify(Not(part))) in kept:
+        name = s.key(part)
+        comparison = _terms_and_limit(s, part)
+        if comparison is None:
+            kept.setdefault(name, part)
+            continue
+        op, terms, limit = comparison
+        known = limits.get((op, terms))
+        if known is None:
+            kept[name] = part
+        elif (limit < known[1]) == ((op == "lt") == both) and limit != known[1]:
+            kept = {name if k == known[0] else k: part if k == known[0] else v for k, v in kept.items()}
+        else:
+            continue
+        limits[op, terms] = name, limit
+    for (op, terms), (_, limit) in limits.items():
+        opposite = limits.get(("ge", terms)) if op == "lt" else None
+        if opposite is not None and (limit <= opposite[1] if both else limit >= opposite[1]):
             return absorbing
+    if any(s.key(s.simplify(Not(part))) in kept for part in kept.values()):
+        return absorbing
     if len(kept) == len(parts):
         return e
     result: Expr | None = None
     for part in kept.values():
         result = part if result is None else Binary(e.op, result, part, dt.BOOL)
-    return result if result is not None else Const(e.op == "and", dt.BOOL)
+    return result if result is not None else Const(both, dt.BOOL)
+
+
+def _terms_and_limit(s: Simplifier, e: Expr) -> tuple[CompareOp, Hashable, int] | None:
+    """Read a normalised ``terms < limit`` or ``terms >= limit`` of int64 values."""
+    if not isinstance(e, Compare) or e.op not in ("lt", "ge") or e.a.dtype != dt.INDEX:
+        return None
+    difference = add(s.form(e.a), s.form(e.b), -1)
+    if s.may_wrap(difference):
+        return None
+    return e.op, frozenset(difference[0].items()), -difference[1]
 
 
 def _flatten(e: Expr, op: str) -> list[Expr]:

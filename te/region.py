@@ -6,7 +6,7 @@ interval ``min ... min + extent - 1``, whose start depends on the outer loops an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeAlias
 
 from ..errors import ExpressionError
@@ -14,34 +14,52 @@ from . import affine, divmod
 from . import dtype as dt
 from .affine import ZERO, Form
 from .expr import Binary, Expr, Reduce, Select, Var, binary, free_vars, select
-from .simplifier import INF, NO_BOUNDS, Bounds, Simplifier, simplifier
+from .simplifier import INF, INT64, NO_BOUNDS, Bounds, Simplifier, simplifier
 
 Span: TypeAlias = tuple[Form, int]
 """Start (free of inner variables) and the greatest distance from it: the values are start ... start + distance."""
 
 
-def region(e: Expr, inner: Mapping[Var, tuple[int, int]], bounds: Bounds = NO_BOUNDS) -> tuple[Expr, int]:
+def region(
+    e: Expr,
+    inner: Mapping[Var, tuple[int, int]],
+    bounds: Bounds = NO_BOUNDS,
+    within: tuple[int, int] | None = None,
+) -> tuple[Expr, int]:
     """Return ``(minimum, extent)`` with ``minimum <= e < minimum + extent`` for all values of ``inner``.
 
     ``minimum`` is simplified and free of the variables in ``inner`` (inclusive ranges, as in ``bounds``). It is
     attained, and the extent is the least, where ``e`` is a sum in which each inner variable occurs once; else they
     enclose what ``e`` may be. ``region((o*4 + i) // 2, {i: (0, 3)})`` is ``(o*2, 2)``.
 
-    Raises ExpressionError where ``e`` is not int64, or where no constant extent is known (a read as an index).
+    ``within`` is a range that ``e`` is known to stay in, such as the whole dimension that it indexes; it is the answer
+    where nothing better is known (the index is itself read from memory). Without it that case raises ExpressionError,
+    as does an ``e`` that is not int64.
     """
     if e.dtype != dt.INDEX:
         raise ExpressionError(f"region: the index {e} is {e.dtype}; an index must be int64")
     s = simplifier({**bounds, **inner})
-    start, distance = _Regions(s, inner).of(s.form(e))
-    return affine.to_expr(start), distance + 1
+    found = _Regions(s, inner).of(s.form(e))
+    if found is None or (within is not None and found[1] > within[1] - within[0]):
+        if within is None:
+            raise ExpressionError(
+                f"region: {e} has no constant extent over {', '.join(v.name for v in inner)}; "
+                "pass bounds for all of its variables, or within="
+            )
+        return affine.literal(within[0]), within[1] - within[0] + 1
+    return affine.to_expr(found[0]), found[1] + 1
 
 
 class _Regions:
+    """Every method returns None where there is no constant extent."""
+
     def __init__(self, s: Simplifier, inner: Mapping[Var, tuple[int, int]]) -> None:
         self.s = s
         self.inner = inner
 
-    def of(self, f: Form) -> Span:
+    def of(self, f: Form) -> Span | None:
+        if self.s.may_wrap(f):
+            return None if any(self._varies(atom) for atom in f[0]) else (f, 0)
         fixed: dict[Expr, int] = {}
         varying: list[tuple[Expr, int]] = []
         for atom, n in f[0].items():
@@ -52,7 +70,10 @@ class _Regions:
         start: Form = fixed, f[1]
         distance = 0
         for atom, n in varying:
-            first, length = self._atom(atom)
+            span = self._atom(atom)
+            if span is None:
+                return None
+            first, length = span
             start = affine.add(start, first, n)
             if n < 0:  # the greatest value of the atom gives the least of the sum
                 start = affine.add(start, ({}, length), n)
@@ -60,23 +81,16 @@ class _Regions:
         return (self.s.recombined(start) if varying else start), distance
 
     def _varies(self, e: Expr) -> bool:
-        if isinstance(e, Var):
-            return e in self.inner
-        return not free_vars(e).isdisjoint(self.inner)
+        return e in self.inner if isinstance(e, Var) else not free_vars(e).isdisjoint(self.inner)
 
-    def _atom(self, atom: Expr) -> Span:
+    def _atom(self, atom: Expr) -> Span | None:
         """The span of an atom in which an inner variable occurs."""
         span = self._structured(atom)
         lo, hi = self.s.ranges[atom]
-        if span is None or (hi - lo <= span[1] and not (free_vars(atom) <= set(self.inner) and hi - lo == span[1])):
-            # the whole range is as good, or all there is
-            if lo == -INF or hi == INF or (atom in self.s.data and hi - lo >= 2**32):
-                raise ExpressionError(
-                    f"region: {atom} has no constant extent over {', '.join(v.name for v in self.inner)}; "
-                    "pass bounds for all its variables, or take the whole dimension"
-                )
-            return ({}, int(lo)), int(hi - lo)
-        return span
+        if span is not None and span[1] < hi - lo:
+            return span
+        unlimited = lo == -INF or hi == INF or (atom in self.s.data and (lo, hi) == INT64)
+        return span if unlimited else (({}, int(lo)), int(hi - lo))
 
     def _structured(self, atom: Expr) -> Span | None:
         if isinstance(atom, (Var, Reduce)) or atom in self.s.data:
@@ -86,33 +100,34 @@ class _Regions:
         if atom in self.s.remainders:
             return self._remainder(*self.s.remainders[atom])
         if isinstance(atom, Binary) and atom.op in ("min", "max"):
-            (a, da), (b, db) = self._try(atom.a), self._try(atom.b)
-            if a is None or b is None:
-                return None
-            return self.s.form(binary(atom.op, affine.to_expr(a), affine.to_expr(b))), max(da, db)
+            op = atom.op
+            return self._either(atom.a, atom.b, lambda a, b: binary(op, a, b))
         if isinstance(atom, Select) and not self._varies(atom.condition):
-            (a, da), (b, db) = self._try(atom.a), self._try(atom.b)
-            if a is None or b is None:
-                return None
-            return self.s.form(select(atom.condition, affine.to_expr(a), affine.to_expr(b))), max(da, db)
+            condition = atom.condition
+            return self._either(atom.a, atom.b, lambda a, b: select(condition, a, b))
         return None
 
-    def _try(self, e: Expr) -> tuple[Form | None, int]:
-        try:
-            return self.of(self.s.form(e))
-        except ExpressionError:
-            return None, 0
+    def _either(self, a: Expr, b: Expr, joined: Callable[[Expr, Expr], Expr]) -> Span | None:
+        """The span of a value that is that of ``a`` or ``b``: starts joined likewise, and the greater distance."""
+        x, y = self.of(self.s.form(a)), self.of(self.s.form(b))
+        if x is None or y is None:
+            return None
+        return self.s.form(joined(affine.to_expr(x[0]), affine.to_expr(y[0]))), max(x[1], y[1])
 
     def _quotient(self, x: Form, c: int) -> Span | None:
         """``(start + d) // c`` is at most ``(r + d) // c`` above ``start // c``, ``r`` the largest ``start % c``."""
-        start, distance = self.of(x)
+        span = self.of(x)
+        if span is None:
+            return None
+        start, distance = span
         _, most = self.s.interval(divmod.modulo(self.s, start, c))
         return divmod.divide(self.s, start, c), (int(most) + distance) // c
 
     def _remainder(self, x: Form, c: int) -> Span | None:
         """Within one period the remainder grows with its argument; otherwise it may be anything."""
-        start, distance = self.of(x)
-        offset = divmod.modulo(self.s, start, c)
-        if self.s.interval(offset)[1] + distance < c:
-            return offset, distance
+        span = self.of(x)
+        if span is not None:
+            offset = divmod.modulo(self.s, span[0], c)
+            if self.s.interval(offset)[1] + span[1] < c:
+                return offset, span[1]
         return ZERO, c - 1

@@ -62,6 +62,7 @@ class Simplifier:
     atoms       what an atom is made of -> the atom
     ranges      atom -> its interval
     quotients   atom ``x // c`` -> (form of x, c); remainders: the same for ``x % c``
+    extrema     atom ``min(x, y)`` or ``max(x, y)`` -> (op, form of x, form of y)
     data        atoms whose value comes from memory, so that arithmetic on them may wrap
     """
 
@@ -73,6 +74,7 @@ class Simplifier:
         self.ranges: dict[Expr, Interval] = {}
         self.quotients: dict[Expr, tuple[Form, int]] = {}
         self.remainders: dict[Expr, tuple[Form, int]] = {}
+        self.extrema: dict[Expr, tuple[BinaryOp, Form, Form]] = {}
         self.data: set[Expr] = set()
         self._forms: dict[Expr, Form] = {}
         self._simplified: dict[Expr, Expr] = {}
@@ -223,11 +225,36 @@ class Simplifier:
                 return a if op == "min" else b
             if lo >= 0:
                 return b if op == "min" else a
+            merged = self._merged_extremum(op, a, b)
+            if merged is not None:
+                return merged
         name = (op, frozenset((affine.key(a), affine.key(b))))
         lo, hi = (min(al, bl), min(ah, bh)) if op == "min" else (max(al, bl), max(ah, bh))
         made: Expr = Binary(op, affine.to_expr(a), affine.to_expr(b), dt.INDEX)
         data = not self.data.isdisjoint(a[0]) or not self.data.isdisjoint(b[0])
-        return {self.intern(name, made, lo, hi, data): 1}, 0
+        atom = self.intern(name, made, lo, hi, data)
+        if not wraps:
+            self.extrema[atom] = op, a, b
+        return {atom: 1}, 0
+
+    def _merged_extremum(self, op: BinaryOp, a: Form, b: Form) -> Form | None:
+        """``min(min(x, y), z)`` where ``z`` is known to lie below or above ``x`` or ``y``; None where it is not."""
+        for nested, z in ((a, b), (b, a)):
+            if len(nested[0]) != 1 or nested[1]:
+                continue
+            ((atom, n),) = nested[0].items()
+            inner = self.extrema.get(atom)
+            if n != 1 or inner is None or inner[0] != op:
+                continue
+            for part, other in (inner[1:], inner[:0:-1]):
+                lo, hi = self.interval(affine.add(part, z, -1))
+                if op == "max":
+                    lo, hi = -hi, -lo
+                if hi <= 0:
+                    return nested
+                if lo >= 0:
+                    return self._extremum(op, other, z)
+        return None
 
     def _product(self, a: Form, b: Form) -> Form:
         corners = [_times(x, y) for x in self.interval(a) for y in self.interval(b)]
