@@ -25,7 +25,7 @@ STEPS = 1 << 17
 
 
 def fma_peak(target: Target, repeats: int = 40) -> float:
-    """Floating-point operations per second (an FMA counts two) of all ``target.threads`` in f32; the best of repeats."""
+    """Floating-point operations per second of all ``target.threads`` in f32 (an FMA counts two), at the best repeat."""
     lanes, threads = target.lanes(), target.threads
     x = np.full((2, lanes), 0.5, np.float32)
     out = empty_aligned((threads, CHAINS, lanes), np.dtype(np.float32))

@@ -1,0 +1,1 @@
+"""Speed: ``python -m benchmarks.models``, ``python -m benchmarks.kernels``, ``python -m benchmarks.peak``."""

@@ -1,0 +1,38 @@
+"""What the benchmarks share: where they ran, how they write results."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import luthier
+from luthier.target import Target
+
+PACKAGES = ("numpy", "llvmlite", "xgboost", "onnx", "onnxruntime", "openvino")
+
+
+def environment(target: Target) -> dict[str, Any]:
+    """The machine and the versions that a result belongs to, as JSON data."""
+    versions = {"luthier": luthier.__version__, "python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "target": target.fingerprint(),
+        "system": platform.platform(),
+        "versions": versions,
+    }
+
+
+def write_json(path: str | None, data: dict[str, Any]) -> None:
+    """Write ``data`` if a path was asked for."""
+    if path:
+        Path(path).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+        print(f"wrote {path}")
