@@ -1,0 +1,162 @@
+"""Normalisations: several stages each, reductions first. Blocked operands are read in place, without their tail
+lanes.
+
+Tags: ``softmax`` on every stage of (log-)softmax, ``lrn`` on the sum over neighbouring channels, ``reduce`` on means
+and variances.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from ..expr import Expr, call, const, equal, select
+from ..tensor import Compute, reduce_axis
+from ..tensor import max as reduce_max
+from ..tensor import sum as reduce_sum
+from .elementwise import elementwise
+from .layout import reshape
+from .math import power
+from .operand import Operand, OperandLike, conjunction, define, operand
+from .reduce import arg_reduce, reduce_over
+
+
+def softmax(x: OperandLike, axes: Sequence[int], *, block: int | None = None) -> Compute:
+    """``exp(x) / sum(exp(x))``, jointly over ``axes``; stages: maximum, exponential, sum, quotient."""
+    a = operand(x)
+    block = a.block if block is None else block
+    top = reduce_over(a, axes, reduce_max, name="softmax_max", tag="softmax")
+    exp = define(
+        a.shape,
+        lambda *i: call("exp", a.at(*i) - top.broadcast_at(i, a.shape)),
+        block=a.block,
+        name="softmax_exp",
+        tag="softmax",
+    )
+    e = Operand(exp, a.shape, a.block)
+    total = reduce_over(e, axes, reduce_sum, name="softmax_sum", tag="softmax")
+    return define(
+        a.shape, lambda *i: e.at(*i) / total.broadcast_at(i, a.shape), block=block, name="softmax", tag="softmax"
+    )
+
+
+def log_softmax(x: OperandLike, axes: Sequence[int], *, block: int | None = None) -> Compute:
+    """``x - log(sum(exp(x)))``, jointly over ``axes``, without overflow."""
+    a = operand(x)
+    block = a.block if block is None else block
+    top = reduce_over(a, axes, reduce_max, name="softmax_max", tag="softmax")
+    total = reduce_over(
+        a, axes, reduce_sum, lambda v, m: call("exp", v - m), extra=[top], name="softmax_sum", tag="softmax"
+    )
+    log = Operand(
+        define(total.shape, lambda *i: call("log", total.at(*i)) + top.at(*i), block=total.block, name="log_sum"),
+        total.shape,
+        total.block,
+    )
+    return define(
+        a.shape, lambda *i: a.at(*i) - log.broadcast_at(i, a.shape), block=block, name="log_softmax", tag="softmax"
+    )
+
+
+def hardmax(x: OperandLike, axes: Sequence[int]) -> Compute:
+    """1 at the first greatest element over ``axes`` (jointly), 0 elsewhere. Axes are consecutive."""
+    a = operand(x)
+    first, last = min(axes), max(axes)
+    flat_shape = (*a.shape[:first], math.prod(a.shape[first : last + 1]), *a.shape[last + 1 :])
+    flat = reshape(a, flat_shape)
+    top = operand(arg_reduce("ArgMax", flat, first))
+
+    def body(*i: Expr) -> Expr:
+        return select(equal(i[first], top.broadcast_at(i, flat_shape)), const(1, a.dtype), const(0, a.dtype))
+
+    return reshape(define(flat_shape, body, name="hardmax"), a.shape)
+
+
+def lrn(x: OperandLike, size: int, alpha: float, beta: float, bias: float, *, block: int | None = None) -> Compute:
+    """Local response normalisation: ``x / (bias + alpha / size * s) ** beta``, where s sums the squares of ``size``
+    channels around."""
+    a = operand(x)
+    block = a.block if block is None else block
+    before = (size - 1) // 2
+    channels = a.shape[1]
+
+    def squares(n: Expr, c: Expr, *spatial: Expr) -> Expr:
+        k = reduce_axis(size, "k")
+        near = c + k.var - before
+        value = a.at(n, near, *spatial)
+        return reduce_sum(value * value, k, where=conjunction([near >= 0 if before else None, near < channels]))
+
+    total = Operand(define(a.shape, squares, block=a.block, name="lrn_sum", tag="lrn"), a.shape, a.block)
+    return define(
+        a.shape,
+        lambda *i: a.at(*i) * power(total.at(*i) * (alpha / size) + bias, -beta),
+        block=block,
+        name="lrn",
+    )
+
+
+def batch_norm(
+    x: OperandLike, scale: OperandLike, bias: OperandLike, mean: OperandLike, var: OperandLike, epsilon: float
+) -> Compute:
+    """``(x - mean) / sqrt(var + epsilon) * scale + bias``; the statistics broadcast against ``x``."""
+    return elementwise(
+        lambda v, s, b, m, q: (v - m) * (s / call("sqrt", q + epsilon)) + b,
+        [x, scale, bias, mean, var],
+        name="batch_norm",
+    )
+
+
+def mean_and_variance(x: OperandLike, axes: Sequence[int]) -> tuple[Operand, Operand]:
+    """Mean and (biased) variance over ``axes``, with those dimensions kept; the variance from squared deviations."""
+    a = operand(x)
+    count = float(math.prod(a.shape[d] for d in axes))
+    total = reduce_over(a, axes, reduce_sum, name="sum")
+    mean = _map(total, lambda v: v / count, "mean")
+    squares = reduce_over(a, axes, reduce_sum, lambda v, m: (v - m) * (v - m), extra=[mean], name="squares")
+    return mean, _map(squares, lambda v: v / count, "variance")
+
+
+def layer_norm(
+    x: OperandLike, axes: Sequence[int], scale: OperandLike | None, bias: OperandLike | None, epsilon: float
+) -> Compute:
+    """Bring ``x`` to mean 0 and variance 1 over ``axes``, then ``* scale + bias`` (which broadcast against ``x``).
+
+    With the spatial axes this is instance normalisation.
+    """
+    a = operand(x)
+    mean, variance = mean_and_variance(a, axes)
+    inverse = _map(variance, lambda v: 1.0 / call("sqrt", v + epsilon), "inverse_deviation")
+    factors = [y for y in (scale, bias) if y is not None]
+
+    def body(v: Expr, m: Expr, s: Expr, *rest: Expr) -> Expr:
+        result = (v - m) * s
+        given = iter(rest)
+        result = result * next(given) if scale is not None else result
+        return result + next(given) if bias is not None else result
+
+    return elementwise(body, [a, mean, inverse, *factors], name="layer_norm", block=a.block)
+
+
+def rms_norm(x: OperandLike, axes: Sequence[int], scale: OperandLike, epsilon: float) -> Compute:
+    """``x / sqrt(mean(x ** 2) + epsilon) * scale`` over ``axes``."""
+    a = operand(x)
+    count = float(math.prod(a.shape[d] for d in axes))
+    squares = reduce_over(a, axes, reduce_sum, lambda v: v * v, name="squares")
+    inverse = _map(squares, lambda v: 1.0 / call("sqrt", v / count + epsilon), "inverse_rms")
+    return elementwise(lambda v, s, w: v * s * w, [a, inverse, scale], name="rms_norm", block=a.block)
+
+
+def lp_normalize(x: OperandLike, axis: int, p: int) -> Compute:
+    """``x`` divided by its 1- or 2-norm along ``axis``; 0 where that is 0."""
+    a = operand(x)
+    total = reduce_over(a, [axis], reduce_sum, lambda v: call("abs", v) if p == 1 else v * v, name="norm")
+    norm = total if p == 1 else _map(total, lambda v: call("sqrt", v), "root")
+    return elementwise(lambda v, n: select(equal(n, 0), 0.0, v / n), [a, norm], name="lp_normalize", block=a.block)
+
+
+# ------------------------------------------------------------------------------------------- parts
+
+
+def _map(x: Operand, fn: object, name: str) -> Operand:
+    assert callable(fn)
+    return Operand(define(x.shape, lambda *i: fn(x.at(*i)), block=x.block, name=name), x.shape, x.block)
