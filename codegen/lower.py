@@ -62,8 +62,8 @@ class Scope:
         values = {v: x for v, x in self.values.items() if v is not var}
         return replace(self, bounds={**self.bounds, var: (low, max(high - 1, low))}, values=values)
 
-    def knows(self, e: Expr) -> bool:
-        return all(v in self.bounds or v in self.values for v in free_vars(e))
+    def binds(self, var: Var) -> bool:
+        return var in self.bounds or var in self.values
 
     def simplify(self, e: Expr) -> Expr:
         """Bring an expression into its simplest form here."""
@@ -78,6 +78,14 @@ class _Lowering:
         self.schedule = schedule
         self.memory: dict[Source, Buffer] = {}
         self.thread: list[Buffer] = []
+        self._vars: dict[Expr, frozenset[Var]] = {}
+
+    def vars(self, e: Expr) -> frozenset[Var]:
+        """The variables of an expression; asked for at every loop that a guard passes."""
+        found = self._vars.get(e)
+        if found is None:
+            found = self._vars[e] = frozenset(free_vars(e))
+        return found
 
     def function(self, name: str) -> Function:
         s = self.schedule
@@ -156,7 +164,7 @@ class _Lowering:
 
     def _is_reduction(self, stage: Stage, guard: Expr) -> bool:
         reduced = {a.var for a in stage.axes if a.kind == "reduce"}
-        return any(v in reduced for v in free_vars(guard))
+        return not reduced.isdisjoint(self.vars(guard))
 
     def _domain_guards(self, stage: Stage, coordinates: dict[Var, Expr]) -> list[Expr]:
         """An attached stage computes a box that may stick out of the tensor."""
@@ -185,7 +193,7 @@ class _Lowering:
         """
         ready, waiting = [], []
         for g in guards:
-            (ready if scope.knows(g) else waiting).append(g)
+            (ready if all(map(scope.binds, self.vars(g))) else waiting).append(g)
         condition: Expr = const(True)
         for g in ready:
             condition = binary("and", condition, scope.simplify(g))
@@ -193,7 +201,7 @@ class _Lowering:
             return EMPTY
         if not leaves:
             if waiting and last:
-                names = sorted({v.name for g in waiting for v in free_vars(g) if not scope.knows(v)})
+                names = sorted({v.name for g in waiting for v in self.vars(g) if not scope.binds(v)})
                 raise ScheduleError(
                     f"stage {stage.name}: loop {', '.join(names)} is not around it; the consumer's loops were reordered "
                     "after compute_at"
@@ -241,7 +249,7 @@ class _Lowering:
     ) -> tuple[int, int]:
         """Shorten a range by the guards that compare its variable alone with a constant."""
         for g in guards:
-            if any(v is not leaf.var and v not in scope.values for v in free_vars(g)):
+            if any(v is not leaf.var and v not in scope.values for v in self.vars(g)):
                 continue
             low, high = _narrowed(substitute(g, scope.values), leaf.var, low, high)
         return low, high
@@ -281,7 +289,7 @@ class _Lowering:
             assert p.region_min is not None
             origin = tuple(scope.simplify(p._resolve(m)) for m in p.region_min)
             for m in origin:
-                if not scope.knows(m):
+                if not all(map(scope.binds, self.vars(m))):
                     raise ScheduleError(
                         f"stage {p.name}: the loops of {stage.name} were reordered after compute_at; "
                         "call compute_at when they are final"

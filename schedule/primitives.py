@@ -112,6 +112,9 @@ class LoopPrimitives:
         fused.fuse = Fuse(a, b)
         a.fused_into = b.fused_into = fused
         st.leaves[at : at + 2] = [fused]
+        for s in self.live_stages():
+            if s.attach == (st, b):
+                s.attach = (st, fused)
         return fused
 
     @primitive

@@ -48,9 +48,7 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
     window_y, window_x = windows(anchor)
     channel_tiles = anchor.shape[1] * (anchor.shape[4] // lanes)
     blocked_channels = anchor.shape[4] > lanes
-    per_group = max(1, channel_tiles // int(cast(int, anchor.attrs.get("groups", 1))))
-
-    options, best = tile_options(window_y, window_x, per_group, anchor, target)
+    options, best = tile_options(window_y, window_x, channel_tiles, anchor, target)
     rows, columns, vectors = d.choose("tile", options, best)
     order = d.choose("order", ["channels", "rows"], "channels")
     taps_unrolled = d.choose("unroll_taps", ["x", "xy"], "x")
@@ -74,15 +72,15 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
     s.partition(out, co_o, tail_cut(co.extent, vectors))
     s.parallel(out, fuse_all(s, out, outer[:3]))
 
-    spatial, reduced = list(conv.roots), list(conv.reduce_roots)
-    lane = spatial[4]
+    image, channels, row, column, lane = conv.roots
+    reduced = list(conv.reduce_roots)
+    spatial = [image, row, column, channels]  # channels innermost: one broadcast serves all of a point's vectors
     if blocked_channels:
         lane_outer, lane = s.split(conv, lane, lanes)
-        s.unroll(conv, lane_outer)
-        spatial[4:] = [lane_outer]
-    else:
-        spatial.pop()
+        spatial.append(lane_outer)
     taps_y, taps_x = reduced[1], reduced[2]
+    if len(reduced) == 3:
+        reduced = [taps_y, taps_x, reduced[0]]  # the rolled loop innermost keeps the blocks of code small
     s.reorder(conv, [*reduced, *spatial, lane])
     s.unroll(conv, taps_x)
     if taps_unrolled == "xy" or (rows > 1 and window_y.has_border()):
@@ -90,7 +88,7 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
     if len(reduced) == 4 and steps > 1 and reduced[3].extent % steps == 0:
         _, step = s.split(conv, reduced[3], steps)
         s.unroll(conv, step)
-    mark_tile(s, conv, [a for a in spatial if a.annotation == "serial"], lane)
+    mark_tile(s, conv, spatial, lane)
     pack_weights(s, anchor, vectors * lanes)
 
 
@@ -168,20 +166,31 @@ def tile_options(
     window_y: Window, window_x: Window, channel_tiles: int, anchor: Compute, target: Target
 ) -> tuple[list[list[int]], list[int]]:
     """Register tiles that fit, and the one that the estimate prefers."""
-    columns = sorted({c for c in range(1, min(window_x.outputs, 28) + 1)})
+    columns = range(1, min(window_x.outputs, 28) + 1)
     rows = [r for r in (1, 2, 3, 4, 7) if r <= window_y.outputs]
-    vectors = [v for v in (1, 2, 3, 4) if v <= channel_tiles]
+    groups = int(cast(int, anchor.attrs.get("groups", 1)))
+    of_one_group = max(1, channel_tiles // groups)
+    vectors = [v for v in (1, 2, 4) if v <= of_one_group and (groups == 1 or of_one_group % v == 0)]
     tiles = list(register_tiles(rows, columns, vectors, target))
-    best = min(tiles, key=lambda t: _tile_cost(t, window_y, window_x, channel_tiles, target))
+    best = min(tiles, key=lambda t: _tile_cost(t, window_y, window_x, channel_tiles, anchor, target))
     useful = [t for t in tiles if t[0] * t[1] * t[2] >= min(best[0] * best[1] * best[2], 8) // 2 or t == best]
     return [list(t) for t in useful], list(best)
 
 
 def _tile_cost(
-    tile: tuple[int, int, int], window_y: Window, window_x: Window, channel_tiles: int, target: Target
+    tile: tuple[int, int, int], window_y: Window, window_x: Window, channel_tiles: int, anchor: Compute, target: Target
 ) -> float:
-    """Estimated cycles of all tiles for one reduction step: incomplete tiles at the ends cost what they are."""
+    """Estimated cycles of all tiles for one reduction step: incomplete tiles at the ends cost what they are.
+
+    A tile reads its weights once for each step; from the second-level cache if they fit there, else from further away.
+    """
     rows, columns, vectors = tile
+    steps = 1
+    for axis in anchor.reduce_axes:
+        steps *= axis.extent
+    weight_bytes = steps * vectors * target.vector_bits // 8
+    bytes_per_cycle = 24.0 if weight_bytes < 0.7 * target.l2_bytes else 7.0
+    load_cycles = vectors * target.vector_bits / 8 / bytes_per_cycle
 
     def parts(extent: int, size: int) -> list[tuple[int, int]]:
         full, rest = divmod(extent, size)
@@ -191,7 +200,8 @@ def _tile_cost(
     for count_y, y in parts(window_y.outputs, rows):
         for count_x, x in parts(window_x.outputs, columns):
             for count_v, v in parts(channel_tiles, vectors):
-                total += count_y * count_x * count_v * (step_cycles(y * x, v, target) + 0.6)
+                cycles = max(step_cycles(y * x, v, target), load_cycles * v / vectors)
+                total += count_y * count_x * count_v * (cycles + 0.6)
     bodies = len(window_x.border_cuts(columns)) + 1
     bodies *= len(window_y.border_cuts(rows)) + 1 if rows > 1 else 1
     return total * (1 + 0.002 * bodies)
@@ -223,7 +233,5 @@ def pack_weights(s: Schedule, anchor: Compute, block: int) -> None:
         s.transform_layout(
             weights[0], [[block], [in_block], [], []], [(0, 0), (1, 0), (2, 0), (3, 0), (1, 1), (0, 1)]
         )
-    elif in_block:
-        s.transform_layout(weights[0], [[block], [], [], []], [(0, 0), (2, 0), (3, 0), (1, 0), (0, 1)])
     else:
-        s.transform_layout(weights[0], [[block], [], [], []], [(0, 0), (1, 0), (2, 0), (3, 0), (0, 1)])
+        s.transform_layout(weights[0], [[block], [], [], []], [(0, 0), (2, 0), (3, 0), (1, 0), (0, 1)])
