@@ -142,6 +142,7 @@ def window(s: Schedule, d: Decider, target: Target) -> None:
     if unroll_y or rows > 1:
         s.unroll(conv, taps_y)
     mark_tile(s, conv, spatial, lane)
+    pack_weights(s, anchor, lanes)
 
 
 # ---------------------------------------------------------------------------------------- parts
