@@ -21,7 +21,7 @@ def version() -> str:
 
 
 BENCH = ["onnxruntime>=1.17", "openvino>=2024.0", "matplotlib>=3.8"]
-TEST = ["pytest>=8.0", "hypothesis>=6.100", "onnxruntime>=1.17"]
+TEST = ["setuptools>=65", "pytest>=8.0", "hypothesis>=6.100", "onnxruntime>=1.17"]
 DEV = [*TEST, "mypy>=1.13", "ruff>=0.8", "import-linter>=2.1", "build>=1.0"]
 
 setup(
