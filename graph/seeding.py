@@ -1,9 +1,10 @@
 """Realistic random weights for a model: what a benchmark of a model without trained weights runs on.
 
-Constant weights, such as those of the models that ship with onnx, let activations explode, vanish or become equal. Here
-every weight is drawn by its role (He et al., 2015): convolution and matrix weights so that a layer's output has unit
-variance, given an estimate of its input's mean and variance that follows the data through the model; normalisation by the
-statistics so estimated; biases and shifts small. The same seed gives the same weights, whatever else the model contains.
+Constant weights, such as those of the models that ship with onnx, let activations explode, vanish or become equal.
+Here every weight is drawn by its role (He et al., 2015): convolution and matrix weights so that a layer's output
+has unit variance, given an estimate of its input's mean and variance that follows the data through the model;
+normalisation by the statistics so estimated; biases and shifts small. The same seed gives the same weights,
+whatever else the model contains.
 """
 
 from __future__ import annotations

@@ -167,7 +167,7 @@ class _Builder:
                 schema, proto, types, data, opset_imports=[onnx.helper.make_opsetid("", self.opset)]
             )
         except Exception as error:  # InferenceError and what protobuf raises
-            raise OnnxError(f"shapes do not fit: {first_line(error)}") from None
+            raise OnnxError(f"is not valid: {first_line(error)}") from None
         return [_output(n, inferred.get(n)) for n in names]
 
     def _small(self, value: Value) -> TensorProto | None:

@@ -71,6 +71,8 @@ class Site:
     def scalar(self, index: int, what: str, default: float | None) -> float | None:
         """A number from the constant input ``index``, ``default`` where it is absent or empty."""
         array = self.array(index, what)
+        if array is not None and array.size > 1:
+            raise OnnxError(f"{what} has shape {list(array.shape)}; it must be a scalar")
         return default if array is None or array.size == 0 else float(array.reshape(-1)[0])
 
     def become(self, op: str, inputs: int, **attrs: Any) -> None:
