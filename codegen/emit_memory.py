@@ -1,0 +1,410 @@
+"""Loads and stores: addresses, lanes and masks.
+
+An access is a *site* (one Read or Store node) visited once per copy of the unrolled loops around it. A site's indices
+are flattened to ``constant + sum(stride * variable)`` once; the part over run-time variables is turned into a hoisted
+base pointer once per binding of those variables; each visit then only adds up the unrolled variables' constants.
+Next: :mod:`.emit_expr`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from ..errors import InternalError
+from ..te import dtype as dt
+from ..te.expr import Binary, Const, Expr, Read, Var
+from .emit_core import Core, Linear, Loaded, Sym, Value
+from .emit_index import Form, IndexPart, add_forms, scale_form
+from .llvm_text import MEMORY_TYPE, VALUE_TYPE, lane_list, mangled, splat_literal, vector
+from .nodes import Buffer, Prefetch, Store
+
+MAX_STRIDE = 4  # larger constant strides are gathered
+
+
+@dataclass(slots=True, eq=False)
+class Site:
+    """One access in the IR. offset, lane and strides count elements; grain is the base's alignment in bytes."""
+
+    node: Read | Store | Prefetch
+    buffer: Buffer
+    size: int
+    const: int
+    terms: list[tuple[Var, int]]
+    rest: list[tuple[Expr, int]]
+    epoch: int = -1
+    unrolled: list[tuple[Var, int]] = field(default_factory=list)
+    base: str = ""
+    offset: int = 0
+    lane: int = 0
+    vectors: tuple[tuple[str, int], ...] = ()
+    grain: int = 1
+    symbols: tuple[tuple[Sym, int], ...] = ()
+
+
+def flatten(buffer: Buffer, indices: tuple[Expr, ...]) -> tuple[int, list[tuple[Var, int]], list[tuple[Expr, int]]]:
+    """Row-major offset of an element: constant, affine terms, and what is not affine with its stride."""
+    const = 0
+    terms: dict[Var, int] = {}
+    rest: list[tuple[Expr, int]] = []
+    stride = 1
+    for dimension in range(len(indices) - 1, -1, -1):
+        pending = [(indices[dimension], stride)]
+        while pending:
+            e, k = pending.pop()
+            match e:
+                case Var():
+                    terms[e] = terms.get(e, 0) + k
+                case Const():
+                    const += int(e.value) * k
+                case Binary(op="add", a=a, b=b):
+                    pending += ((a, k), (b, k))
+                case Binary(op="sub", a=a, b=b):
+                    pending += ((a, k), (b, -k))
+                case Binary(op="mul", a=a, b=Const(value=c)):
+                    pending.append((a, k * int(c)))
+                case Binary(op="mul", a=Const(value=c), b=b):
+                    pending.append((b, k * int(c)))
+                case _:
+                    rest.append((e, k))
+        stride *= buffer.shape[dimension]
+    return const, [t for t in terms.items() if t[1]], rest
+
+
+class MemoryPart(IndexPart):
+    """Adds loads and stores to the emitter. pointers: what each visible buffer's first element is called."""
+
+    def __init__(self, *args: object) -> None:
+        Core.__init__(self, *args)  # type: ignore[arg-type]
+        self.sites: dict[int, Site] = {}
+        self.pointers: dict[Buffer, str] = {}
+        self.aliases: dict[Buffer, tuple[Buffer, ...]] = {}
+        self.read_only: frozenset[Buffer] = frozenset()
+        self.slots: dict[Buffer, dict[tuple[int, int], str]] = {}  # allocated buffers: (offset, lanes) -> pointer
+        self.whole: set[Buffer] = set()  # allocated buffers that are also addressed at run time
+
+    # ------------------------------------------------------------------------------------- addresses
+
+    def locate(self, node: Read | Store | Prefetch, buffer: Buffer, indices: tuple[Expr, ...]) -> tuple[Site, int]:
+        """The access's site with its run-time part bound, and the constant offset of this visit in elements."""
+        site = self.sites.get(id(node))
+        if site is None:
+            const, terms, rest = flatten(buffer, indices)
+            site = Site(node, buffer, dt.size_bytes(buffer.dtype), const, terms, rest)
+            self.sites[id(node)] = site
+        if site.epoch != self.epoch or site.rest:
+            self._bind_site(site)
+        offset = site.offset
+        ints = self.ints
+        for var, k in site.unrolled:
+            offset += k * ints[var]
+        return site, offset
+
+    def _bind_site(self, site: Site) -> None:
+        total: Form = site.const
+        site.unrolled = []
+        for var, k in site.terms:
+            form = self.lookup(var)
+            if var in self.ints:
+                site.unrolled.append((var, k))
+                if isinstance(form, Linear):
+                    total = add_forms(total, Linear(0, lane=1), k)
+            else:
+                total = add_forms(total, form, k)
+        for e, k in site.rest:
+            total = add_forms(total, scale_form(self.linear(e), k))
+        if isinstance(total, int):
+            total = Linear(total)
+        site.offset, site.lane, site.vectors, site.symbols = total.const, total.lane, total.vectors, total.terms
+        site.grain = math.gcd(site.buffer.alignment, *(k * site.size for _, k in total.terms))
+        site.base = self.pointer(site.buffer, total.terms)
+        site.epoch = self.epoch
+
+    def pointer(self, buffer: Buffer, terms: tuple[tuple[Sym, int], ...]) -> str:
+        """The address of ``buffer``'s element at the symbolic offset, computed level by level."""
+        if not terms:
+            try:
+                return self.pointers[buffer]
+            except KeyError:
+                raise InternalError(f"emit {self.fn.name}: buffer {buffer.name!r} is used but not declared") from None
+        if buffer in self.slots:
+            self.whole.add(buffer)
+        sym, k = terms[-1]
+        base = self.pointer(buffer, terms[:-1])
+        element = MEMORY_TYPE[buffer.dtype]
+        name = sym.name
+        if k < 0:
+            name = self.op_at(sym.level, f"mul i64 {name}, {k}")
+        elif k != 1:
+            element = f"[{k} x {element}]"
+        return self.op_at(sym.level, f"getelementptr {element}, ptr {base}, i64 {name}")
+
+    def displaced(self, site: Site, offset: int, lanes: int) -> tuple[str, int]:
+        """Pointer to ``lanes`` elements at ``offset`` from the site's base, and its alignment in bytes."""
+        distance = offset * site.size
+        bits = site.grain | distance
+        alignment = bits & -bits
+        slots = self.slots.get(site.buffer)
+        if slots is not None:
+            if not site.symbols:
+                key = (offset, lanes)
+                name = slots.get(key)
+                if name is None:
+                    name = slots[key] = f"{site.base}.{offset}.{lanes}".replace("-", "m")
+                return name, alignment
+            self.whole.add(site.buffer)
+        if not distance:
+            return site.base, alignment
+        return self.op(f"getelementptr i8, ptr {site.base}, i64 {distance}"), alignment
+
+    # ----------------------------------------------------------------------------------------- reads
+
+    def read(self, e: Read) -> Value:
+        """The element(s) that ``e`` denotes; never touches memory outside the buffer."""
+        buffer = e.source
+        if not isinstance(buffer, Buffer):
+            raise InternalError(f"emit {self.fn.name}: {buffer!r} is not a buffer of the loop IR")
+        site, offset = self.locate(e, buffer, e.indices)
+        lanes = self.lanes if site.lane or site.vectors else 0
+        if lanes and (site.lane != 1 or site.vectors):
+            return self._load_scattered(site, offset, e), lanes
+        if (self.mask is not None or self.guard is not None) and not self._in_bounds(buffer, e.indices):
+            return self._load_guarded(site, offset, lanes), lanes
+        loaded = self.loaded.get(buffer)
+        if loaded is None:
+            loaded = self.loaded[buffer] = Loaded(grid=(site.base, lanes))
+        key = (site.base, offset, lanes)
+        text = loaded.entries.get(key)
+        if text is None:
+            text = loaded.entries[key] = self._load(site, offset, lanes)
+            if loaded.grid != (site.base, lanes) or (lanes and offset % lanes):
+                loaded.grid = None
+        return text, lanes
+
+    def _load(self, site: Site, offset: int, lanes: int) -> str:
+        pointer, alignment = self.displaced(site, offset, lanes)
+        if self._is_ragged(site, lanes):
+            full = 1 << (lanes - 1).bit_length()
+            wide = self._masked_load(site, pointer, alignment, lane_list("i1", [i < lanes for i in range(full)]), full)
+            ty = vector(MEMORY_TYPE[site.buffer.dtype], full)
+            picked = lane_list("i32", list(range(lanes)))
+            text = self.op(f"shufflevector {ty} {wide}, {ty} poison, <{lanes} x i32> {picked}")
+        else:
+            text = self.fresh()
+            ty = vector(MEMORY_TYPE[site.buffer.dtype], lanes)
+            constant = ", !invariant.load !0" if site.buffer in self.read_only else ""
+            self.out.append(f"{text} = load {ty}, ptr {pointer}, align {alignment}{constant}")
+        return self._from_memory(site.buffer.dtype, text, lanes)
+
+    def _is_ragged(self, site: Site, lanes: int) -> bool:
+        """Whether a number of lanes that is no power of two is better loaded and stored under a mask."""
+        if lanes & (lanes - 1) == 0 or site.buffer in self.slots:
+            return False
+        return "avx512bw" in self.features or ("avx2" in self.features and site.size >= 4)
+
+    def _masked_load(self, site: Site, pointer: str, alignment: int, mask: str, lanes: int) -> str:
+        element = MEMORY_TYPE[site.buffer.dtype]
+        ty = vector(element, lanes)
+        name = self.fresh()
+        self.out.append(
+            f"{name} = call {ty} @llvm.masked.load.{mangled(element, lanes)}.p0(ptr align {alignment} {pointer}, "
+            f"<{lanes} x i1> {mask}, {ty} zeroinitializer)"
+        )
+        return name
+
+    def _load_guarded(self, site: Site, offset: int, lanes: int) -> str:
+        """Load where the mask and the guard hold; zero or any element of the buffer elsewhere."""
+        if lanes:
+            pointer, alignment = self.displaced(site, offset, lanes)
+            text = self._masked_load(site, pointer, alignment, self._active(lanes), lanes)
+            return self._from_memory(site.buffer.dtype, text, lanes)
+        if not site.buffer.elements:
+            return splat_literal(VALUE_TYPE[site.buffer.dtype], _zero(site.buffer.dtype), 0)
+        needed = self.guard
+        if self.mask is not None:
+            some = self.op(f"call i1 @llvm.vector.reduce.or.v{self.lanes}i1(<{self.lanes} x i1> {self.mask})")
+            needed = some if needed is None else self.op(f"and i1 {needed}, {some}")
+        at = self.scalar(Linear(offset, site.symbols)) if site.symbols else str(offset)
+        at = self.op(f"select i1 {needed}, i64 {at}, i64 0")
+        element = MEMORY_TYPE[site.buffer.dtype]
+        if site.buffer in self.slots:
+            self.whole.add(site.buffer)
+        pointer = self.op(f"getelementptr {element}, ptr {self.pointers[site.buffer]}, i64 {at}")
+        text = self.fresh()
+        self.out.append(f"{text} = load {element}, ptr {pointer}, align {site.size}")
+        return self._from_memory(site.buffer.dtype, text, 0)
+
+    def _load_scattered(self, site: Site, offset: int, e: Read) -> str:
+        """Lanes that are not neighbours in memory: shuffled loads for small strides, else a gather."""
+        lanes = self.lanes
+        dtype = site.buffer.dtype
+        element = MEMORY_TYPE[dtype]
+        checked = (self.mask is None and self.guard is None) or self._in_bounds(site.buffer, e.indices)
+        if not site.vectors and 1 < abs(site.lane) <= MAX_STRIDE and checked or site.lane == -1 and not site.vectors:
+            if checked:
+                return self._load_strided(site, offset)
+        mask = splat_literal("i1", "true", lanes) if checked else self._active(lanes)
+        ty = vector(element, lanes)
+        name = self.fresh()
+        self.out.append(
+            f"{name} = call {ty} @llvm.masked.gather.{mangled(element, lanes)}.v{lanes}p0(<{lanes} x ptr> align "
+            f"{site.size} {self._lane_pointers(site, offset)}, <{lanes} x i1> {mask}, {ty} zeroinitializer)"
+        )
+        return self._from_memory(dtype, name, lanes)
+
+    def _load_strided(self, site: Site, offset: int) -> str:
+        """Load every element between the first and the last lane, and pick the lanes by shuffles."""
+        lanes, stride = self.lanes, abs(site.lane)
+        span = stride * (lanes - 1) + 1
+        first = offset if site.lane > 0 else offset - span + 1
+        element = MEMORY_TYPE[site.buffer.dtype]
+        ty = vector(element, lanes)
+        starts = [min(lanes * i, span - lanes) for i in range(stride)] if stride > 1 else [0]
+        wanted = [stride * i if site.lane > 0 else span - 1 - stride * i for i in range(lanes)]
+        result, have = "poison", [False] * lanes
+        for start in starts:
+            piece = self.fresh()
+            pointer, alignment = self.displaced(site, first + start, lanes)
+            self.out.append(f"{piece} = load {ty}, ptr {pointer}, align {alignment}")
+            picks = []
+            for i, w in enumerate(wanted):
+                take = not have[i] and start <= w < start + lanes
+                picks.append(lanes + w - start if take else i)
+                have[i] = have[i] or take
+            order = lane_list("i32", picks)
+            result = self.op(f"shufflevector {ty} {result}, {ty} {piece}, <{lanes} x i32> {order}")
+        return self._from_memory(site.buffer.dtype, result, lanes)
+
+    def _lane_pointers(self, site: Site, offset: int) -> str:
+        steps = self.ramp(Linear(offset, lane=site.lane, vectors=site.vectors))
+        element = MEMORY_TYPE[site.buffer.dtype]
+        if site.buffer in self.slots:
+            self.whole.add(site.buffer)
+        return self.op(f"getelementptr {element}, ptr {site.base}, <{self.lanes} x i64> {steps}")
+
+    def _active(self, lanes: int) -> str:
+        """The lanes that the mask and the guard leave."""
+        if self.guard is None:
+            return self.mask or splat_literal("i1", "true", lanes)
+        guards = self.splat(self.guard, "i1", lanes)
+        return guards if self.mask is None else self.op(f"and <{lanes} x i1> {self.mask}, {guards}")
+
+    def _in_bounds(self, buffer: Buffer, indices: tuple[Expr, ...]) -> bool:
+        """Whether every index is known to lie inside its dimension, whatever the mask and the guard are."""
+        for index, extent in zip(indices, buffer.shape, strict=True):
+            low, high = self.bounds(self.linear(index))
+            if low is None or high is None or low < 0 or high >= extent:
+                return False
+        return True
+
+    # ---------------------------------------------------------------------------------------- writes
+
+    def write(self, s: Store, value: Value) -> None:
+        """Store under the statement's mask."""
+        buffer = s.buffer
+        site, offset = self.locate(s, buffer, s.indices)
+        lanes = self.lanes if site.lane or site.vectors else 0
+        if value[1] and not lanes:
+            raise InternalError(
+                f"emit {self.fn.name}: a value that varies over the lanes is stored to one element of {buffer.name!r}"
+            )
+        scattered = lanes and (site.lane != 1 or site.vectors)
+        if self.lanes and not lanes and self.mask is not None:
+            scattered, lanes = True, self.lanes
+        text = self.widen(value, VALUE_TYPE[buffer.dtype], lanes) if lanes else value[0]
+        if scattered:
+            self._scatter(site, offset, lanes, self._to_memory(buffer.dtype, text, lanes))
+        else:
+            self._store(site, offset, lanes, self._to_memory(buffer.dtype, text, lanes))
+        self._remember(site, offset, lanes, "" if scattered or (lanes and self.mask is not None) else text)
+
+    def _store(self, site: Site, offset: int, lanes: int, text: str) -> None:
+        pointer, alignment = self.displaced(site, offset, lanes)
+        element = MEMORY_TYPE[site.buffer.dtype]
+        ty = vector(element, lanes)
+        mask, width = self.mask if lanes else None, lanes
+        if mask is None and self._is_ragged(site, lanes):
+            width = 1 << (lanes - 1).bit_length()
+            mask = lane_list("i1", [i < lanes for i in range(width)])
+            order = lane_list("i32", [*range(lanes), *[0] * (width - lanes)])
+            text = self.op(f"shufflevector {ty} {text}, {ty} poison, <{width} x i32> {order}")
+            ty = vector(element, width)
+        if mask is None:
+            self.out.append(f"store {ty} {text}, ptr {pointer}, align {alignment}")
+        else:
+            self.out.append(
+                f"call void @llvm.masked.store.{mangled(element, width)}.p0({ty} {text}, ptr align {alignment} "
+                f"{pointer}, <{width} x i1> {mask})"
+            )
+
+    def _scatter(self, site: Site, offset: int, lanes: int, text: str) -> None:
+        element = MEMORY_TYPE[site.buffer.dtype]
+        mask = self.mask or splat_literal("i1", "true", lanes)
+        self.out.append(
+            f"call void @llvm.masked.scatter.{mangled(element, lanes)}.v{lanes}p0({vector(element, lanes)} {text}, "
+            f"<{lanes} x ptr> align {site.size} {self._lane_pointers(site, offset)}, <{lanes} x i1> {mask})"
+        )
+
+    def _remember(self, site: Site, offset: int, lanes: int, text: str) -> None:
+        """Forget what a store may have overwritten, and note the element's new value."""
+        for other in self.aliases.get(site.buffer, ()):
+            self.loaded.pop(other, None)
+        if not text:
+            self.loaded.pop(site.buffer, None)
+            return
+        grid = (site.base, lanes)
+        loaded = self.loaded.get(site.buffer)
+        if loaded is None or loaded.grid != grid or (lanes and offset % lanes):
+            loaded = self.loaded[site.buffer] = Loaded(grid=None if lanes and offset % lanes else grid)
+        loaded.entries[(site.base, offset, lanes)] = text
+
+    # ------------------------------------------------------------------------------------ allocation
+
+    def allocate(self, buffer: Buffer) -> None:
+        """Make a register or stack buffer visible; its memory is laid out by :meth:`allocations`."""
+        if buffer not in self.slots:
+            self.pointers[buffer] = f"%b{len(self.slots)}"
+            self.slots[buffer] = {}
+
+    def allocations(self) -> list[str]:
+        """Instructions of the entry block that define the pointers to allocated buffers.
+
+        A buffer whose accesses are all at constants and do not overlap is cut into one variable per access, which
+        LLVM promotes to registers; any other is one piece of memory.
+        """
+        lines = []
+        for buffer, slots in self.slots.items():
+            base, element = self.pointers[buffer], MEMORY_TYPE[buffer.dtype]
+            ordered = sorted(slots)
+            apart = all(at + max(lanes, 1) <= then for (at, lanes), (then, _) in zip(ordered, ordered[1:]))
+            if apart and buffer not in self.whole:
+                for (_, lanes), name in slots.items():
+                    lines.append(f"{name} = alloca {vector(element, lanes)}, align {buffer.alignment}")
+                continue
+            lines.append(f"{base} = alloca [{max(buffer.elements, 1)} x {element}], align {buffer.alignment}")
+            lines += [f"{name} = getelementptr {element}, ptr {base}, i64 {at}" for (at, _), name in slots.items()]
+        return lines
+
+    def prefetch(self, s: Prefetch) -> None:
+        """Ask for the line of an element (of the first lane's)."""
+        site, offset = self.locate(s, s.buffer, s.indices)
+        if site.vectors:
+            return
+        pointer, _ = self.displaced(site, offset, 1) if s.buffer not in self.slots else (site.base, 0)
+        self.out.append(f"call void @llvm.prefetch.p0(ptr {pointer}, i32 0, i32 {s.locality}, i32 1)")
+
+    # --------------------------------------------------------------------------- memory and value types
+
+    def _from_memory(self, dtype: str, text: str, lanes: int) -> str:
+        if dtype != dt.BOOL:
+            return text
+        return self.op(f"icmp ne {vector('i8', lanes)} {text}, zeroinitializer" if lanes else f"icmp ne i8 {text}, 0")
+
+    def _to_memory(self, dtype: str, text: str, lanes: int) -> str:
+        if dtype != dt.BOOL:
+            return text
+        return self.op(f"zext {vector('i1', lanes)} {text} to {vector('i8', lanes)}")
+
+
+def _zero(dtype: str) -> str:
+    return {"bool": "false", "float16": "0xH0000", "float32": "0.0", "float64": "0.0"}.get(dtype, "0")

@@ -1,0 +1,165 @@
+"""The native entry function of a program: :class:`.program.Program` to LLVM IR text.
+
+The module holds three functions: the entry, which starts the team; ``luthier_member``, which is what each thread of a team
+runs (it asks OpenMP for its number); and ``luthier_sequence``, the calls in order, ``repeats`` times. With one thread the
+entry calls the sequence directly and OpenMP is never entered.
+"""
+
+from __future__ import annotations
+
+from ..target import Target
+from .emit import function_attributes
+from .program import KernelCall, Program, Slot
+
+ENTRY = "luthier_run"
+
+_BASE = {"constant": "%constants", "arena": "%arena"}
+
+
+def emit_program(program: Program, target: Target) -> str:
+    """Print the module of the entry function of :mod:`.program`; its kernels are external."""
+    symbols = {c.symbol: len(c.args) for c in program.calls}
+    lines = [f'target triple = "{target.triple}"', _FIXED, *_sequence(program)]
+    lines += [
+        f"declare void @{symbol}({', '.join(['ptr'] * (count + 2))}, i64, i64) nounwind"
+        for symbol, count in symbols.items()
+    ]
+    lines += [f"attributes #0 = {{ {function_attributes(target)} }}", ""]
+    return "\n".join(lines)
+
+
+_FIXED = """
+%team = type { ptr, ptr, ptr, ptr, i64, i64 }
+declare void @GOMP_parallel(ptr, ptr, i32, i32)
+declare i32 @omp_get_thread_num()
+declare i32 @omp_get_num_threads()
+declare void @GOMP_barrier()
+
+define i64 @luthier_run(ptr %inputs, ptr %outputs, ptr %constants, ptr %arena, i64 %threads, i64 %repeats) #0 {
+entry:
+  %several = icmp sgt i64 %threads, 1
+  br i1 %several, label %team, label %alone
+alone:
+  call void @luthier_sequence(ptr %inputs, ptr %outputs, ptr %constants, ptr %arena, i64 0, i64 1, i64 %repeats)
+  ret i64 0
+team:
+  %shared = alloca %team, align 8
+  store ptr %inputs, ptr %shared, align 8
+  %at1 = getelementptr i8, ptr %shared, i64 8
+  store ptr %outputs, ptr %at1, align 8
+  %at2 = getelementptr i8, ptr %shared, i64 16
+  store ptr %constants, ptr %at2, align 8
+  %at3 = getelementptr i8, ptr %shared, i64 24
+  store ptr %arena, ptr %at3, align 8
+  %at4 = getelementptr i8, ptr %shared, i64 32
+  store i64 %threads, ptr %at4, align 8
+  %at5 = getelementptr i8, ptr %shared, i64 40
+  store i64 %repeats, ptr %at5, align 8
+  %count = trunc i64 %threads to i32
+  call void @GOMP_parallel(ptr @luthier_member, ptr %shared, i32 %count, i32 0)
+  ret i64 0
+}
+
+define internal void @luthier_member(ptr %shared) #0 {
+entry:
+  %inputs = load ptr, ptr %shared, align 8
+  %at1 = getelementptr i8, ptr %shared, i64 8
+  %outputs = load ptr, ptr %at1, align 8
+  %at2 = getelementptr i8, ptr %shared, i64 16
+  %constants = load ptr, ptr %at2, align 8
+  %at3 = getelementptr i8, ptr %shared, i64 24
+  %arena = load ptr, ptr %at3, align 8
+  %at5 = getelementptr i8, ptr %shared, i64 40
+  %repeats = load i64, ptr %at5, align 8
+  %number = call i32 @omp_get_thread_num()
+  %tid = sext i32 %number to i64
+  %granted = call i32 @omp_get_num_threads()
+  %threads = sext i32 %granted to i64
+  call void @luthier_sequence(ptr %inputs, ptr %outputs, ptr %constants, ptr %arena, i64 %tid, i64 %threads, i64 %repeats)
+  ret void
+}
+"""
+
+
+def _sequence(program: Program) -> list[str]:
+    lines = [
+        "define internal void @luthier_sequence(ptr %inputs, ptr %outputs, ptr %constants, ptr %arena, i64 %tid, "
+        "i64 %threads, i64 %repeats) #0 {",
+        "entry:",
+        *_pointers("input", "%inputs", program.inputs),
+        *_pointers("output", "%outputs", program.outputs),
+        "  %several = icmp sgt i64 %threads, 1",
+        "  %some = icmp sgt i64 %repeats, 0",
+        "  br i1 %some, label %again, label %done",
+        "again:",
+    ]
+    calls: list[str] = []
+    block = "again"
+    for n, call in enumerate(program.calls):
+        calls += _call(call, n)
+        if call.wait:
+            calls += [
+                f"  br i1 %several, label %meet{n}, label %met{n}",
+                f"meet{n}:",
+                "  call void @GOMP_barrier()",
+                f"  br label %met{n}",
+                f"met{n}:",
+            ]
+            block = f"met{n}"
+    if program.calls and not program.calls[-1].wait:
+        # the next repetition, or the caller, must find everything done
+        calls += [
+            "  br i1 %several, label %finish, label %finished",
+            "finish:",
+            "  call void @GOMP_barrier()",
+            "  br label %finished",
+            "finished:",
+        ]
+        block = "finished"
+    return [
+        *lines,
+        f"  %round = phi i64 [ 0, %entry ], [ %next, %{block} ]",
+        *calls,
+        "  %next = add i64 %round, 1",
+        "  %more = icmp slt i64 %next, %repeats",
+        "  br i1 %more, label %again, label %done",
+        "done:",
+        "  ret void",
+        "}",
+    ]
+
+
+def _pointers(name: str, table: str, count: int) -> list[str]:
+    lines = []
+    for i in range(count):
+        lines.append(f"  %{name}.at{i} = getelementptr ptr, ptr {table}, i64 {i}")
+        lines.append(f"  %{name}{i} = load ptr, ptr %{name}.at{i}, align 8")
+    return lines
+
+
+def _call(call: KernelCall, n: int) -> list[str]:
+    lines = []
+    args = []
+    for position, slot in enumerate(call.args):
+        args.append(_address(lines, slot, f"%a{n}.{position}"))
+    shared = _offset(lines, "%arena", call.shared, f"%s{n}")
+    thread = _offset(lines, "%arena", call.thread, f"%t{n}")
+    if call.thread_bytes:
+        lines.append(f"  %t{n}.own = mul i64 %tid, {call.thread_bytes}")
+        lines.append(f"  %t{n}.at = getelementptr i8, ptr {thread}, i64 %t{n}.own")
+        thread = f"%t{n}.at"
+    operands = ", ".join(f"ptr {a}" for a in (*args, shared, thread))
+    lines.append(f"  call void @{call.symbol}({operands}, i64 %tid, i64 %threads)")
+    return lines
+
+
+def _address(lines: list[str], slot: Slot, name: str) -> str:
+    base = _BASE.get(slot.segment) or f"%{slot.segment}{slot.index}"
+    return _offset(lines, base, slot.offset, name)
+
+
+def _offset(lines: list[str], base: str, offset: int, name: str) -> str:
+    if not offset:
+        return base
+    lines.append(f"  {name} = getelementptr i8, ptr {base}, i64 {offset}")
+    return name

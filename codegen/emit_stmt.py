@@ -1,0 +1,201 @@
+"""Statements: loops as rotated basic blocks, unrolled loops by repetition, vectorized loops in chunks of lanes.
+
+A vectorized loop of ``n`` values runs in chunks of as many lanes as a register holds of the widest element type in
+its body, then one chunk for the rest. Next: :mod:`.emit` puts a whole function together.
+"""
+
+from __future__ import annotations
+
+from ..errors import InternalError
+from ..te import dtype as dt
+from ..te.expr import Const, Expr, Var, Read, walk
+from .emit_core import Linear
+from .emit_expr import ExprPart
+from .emit_index import Form, add_forms
+from .nodes import Alloc, Barrier, For, If, Let, Prefetch, Seq, Stmt, Store, walk_stmts
+
+
+class StmtPart(ExprPart):
+    """Adds statements to the emitter."""
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*args)
+        self.widths: dict[int, int] = {}
+
+    def statement(self, s: Stmt) -> None:
+        """Emit ``s`` for one thread."""
+        match s:
+            case Store():
+                self.write(s, self.value(s.value))
+            case For():
+                self._loop(s)
+            case Seq():
+                for part in s.stmts:
+                    self.statement(part)
+            case If():
+                self._branch(s)
+            case Let():
+                self._let(s)
+            case Alloc():
+                self.allocate(s.buffer)
+                self.loaded.pop(s.buffer, None)
+                self.statement(s.body)
+            case Prefetch():
+                self.prefetch(s)
+            case Barrier():
+                raise InternalError(f"emit {self.fn.name}: a barrier inside a loop or a branch")
+
+    # --------------------------------------------------------------------------------------------- loops
+
+    def _loop(self, s: For) -> None:
+        begin, extent = self.linear(s.begin), self.linear(s.extent)
+        if isinstance(extent, int) and extent <= 0:
+            return
+        match s.kind:
+            case "unroll":
+                self._unroll(s, begin, extent)
+            case "vectorize":
+                self._vectorize(s, begin, extent)
+            case "serial":
+                if extent == 1:
+                    self.bind(s.var, begin)
+                    self.statement(s.body)
+                else:
+                    self.run_loop(s.var, begin, add_forms(begin, extent), s.body, nonempty=isinstance(extent, int))
+            case "parallel":
+                raise InternalError(f"emit {self.fn.name}: parallel loop {s.var.name!r} inside another loop")
+
+    def _unroll(self, s: For, begin: Form, extent: Form) -> None:
+        if not isinstance(extent, int):
+            raise InternalError(f"emit {self.fn.name}: extent of unrolled loop {s.var.name!r} is not constant")
+        for i in range(extent):
+            self.bind(s.var, add_forms(begin, i))
+            self.statement(s.body)
+
+    def _vectorize(self, s: For, begin: Form, extent: Form) -> None:
+        if not isinstance(extent, int):
+            raise InternalError(f"emit {self.fn.name}: extent of vectorized loop {s.var.name!r} is not constant")
+        if self.lanes:
+            raise InternalError(f"emit {self.fn.name}: vectorized loop {s.var.name!r} inside another")
+        width = self.widths.get(id(s))
+        if width is None:
+            width = self.widths[id(s)] = self.target.vector_bits // _widest_bits(s.body)
+        start = 0
+        while start < extent:
+            lanes = min(width, extent - start)
+            first = add_forms(begin, start)
+            self.lanes = lanes if lanes > 1 else 0
+            if not self.lanes:
+                self.bind(s.var, first)
+            elif isinstance(first, int):
+                self.bind_ramp(s.var, first)
+            else:
+                self.bind(s.var, add_forms(first, Linear(0, lane=1)))
+            self.statement(s.body)
+            self.lanes = 0
+            start += lanes
+
+    def run_loop(self, var: Var, begin: Form, end: Form, body: Stmt, nonempty: bool) -> None:
+        """A loop in the code, its test at the bottom; skipped whole when it may be empty."""
+        self.counter += 1
+        number = self.counter
+        first, last = self.scalar(begin), self.scalar(end)
+        low, high = self.bounds(begin)[0], self.bounds(end)[1]
+        if nonempty:
+            self.out.append(f"br label %loop{number}")
+        else:
+            some = self.op(f"icmp slt i64 {first}, {last}")
+            self.out.append(f"br i1 {some}, label %before{number}, label %after{number}")
+            self.start_block(f"before{number}")
+            self.out.append(f"br label %loop{number}")
+        before = self.block
+        self.start_block(f"loop{number}")
+        phi_at = self.out
+        name = f"%{_letters(var.name)}{number}"
+        level = self.open_level()
+        sym = self.new_sym(name, level, low, None if high is None else high - 1)
+        self.bind(var, Linear(0, ((sym, 1),)))
+        self.statement(body)
+        after = f"%next{number}"
+        phi_at.append(f"{name} = phi i64 [ {first}, %{before} ], [ {after}, %{self.block} ]")
+        self.out.append(f"{after} = add nsw i64 {name}, 1")
+        self.out.append(f"%more{number} = icmp slt i64 {after}, {last}")
+        self.out.append(f"br i1 %more{number}, label %loop{number}, label %after{number}")
+        self.close_level()
+        self.start_block(f"after{number}")
+
+    # ---------------------------------------------------------------------------------- scopes and branches
+
+    def _let(self, s: Let) -> None:
+        """Bind a name; a value that is not known at an enclosing loop opens a level of its own."""
+        if s.var.dtype != dt.INDEX:
+            self.values[s.var] = self.value(s.value)
+            self.statement(s.body)
+            return
+        form = self.linear(s.value)
+        if isinstance(form, Linear) and form.varies:
+            raise InternalError(f"emit {self.fn.name}: Let {s.var.name!r} varies over the lanes")
+        if isinstance(form, Linear) and any(sym.level >= len(self.levels) for sym, _ in form.terms):
+            text = self.scalar(form)
+            low, high = self.bounds(form)
+            self.bind(s.var, Linear(0, ((self.new_sym(text, self.open_level(), low, high), 1),)))
+            self.statement(s.body)
+            self.close_level()
+        else:
+            self.bind(s.var, form)
+            self.statement(s.body)
+
+    def _branch(self, s: If) -> None:
+        chosen = self.condition(s.condition)
+        if isinstance(chosen, bool):
+            if chosen:
+                self.statement(s.then)
+            elif s.otherwise is not None:
+                self.statement(s.otherwise)
+            return
+        text, lanes = chosen
+        if lanes:
+            self._masked(s.then, text, lanes)
+            if s.otherwise is not None:
+                self._masked(s.otherwise, self.invert(chosen)[0], lanes)
+            return
+        self.counter += 1
+        number = self.counter
+        other = "else" if s.otherwise is not None else "end"
+        self.out.append(f"br i1 {text}, label %then{number}, label %{other}{number}")
+        self.start_block(f"then{number}")
+        self.statement(s.then)
+        self.out.append(f"br label %end{number}")
+        if s.otherwise is not None:
+            self.start_block(f"else{number}")
+            self.statement(s.otherwise)
+            self.out.append(f"br label %end{number}")
+        self.start_block(f"end{number}")
+
+    def _masked(self, s: Stmt, mask: str, lanes: int) -> None:
+        saved = self.mask
+        self.mask = mask if saved is None else self.op(f"and <{lanes} x i1> {saved}, {mask}")
+        self.statement(s)
+        self.mask = saved
+
+
+def _widest_bits(s: Stmt) -> int:
+    """Bits of the widest element that a statement stores or reads (indices do not count)."""
+    widest = 8
+    for x in walk_stmts(s):
+        if isinstance(x, Store):
+            widest = max(widest, dt.bits(x.buffer.dtype), _read_bits(x.value))
+    return widest
+
+
+def _read_bits(e: Expr) -> int:
+    kinds = [8]
+    for x in walk(e):
+        if isinstance(x, Read) or (not isinstance(x, (Var, Const)) and dt.is_float(x.dtype)):
+            kinds.append(dt.bits(x.dtype))
+    return max(kinds)
+
+
+def _letters(name: str) -> str:
+    """A variable's name as part of an LLVM name."""
+    return "".join(c if c.isascii() and c.isalnum() else "_" for c in name) + "_"

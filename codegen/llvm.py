@@ -1,0 +1,87 @@
+"""From LLVM IR text to object code, by a short list of passes.
+
+The emitter hoists index arithmetic and removes common subexpressions itself, so promotion of variables to registers
+(SROA), peephole rewriting and branch cleanup are all that is left: the full -O3 pipeline doubles the time of a build for no
+steady gain. Functions here may be called from several threads at once.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from functools import lru_cache
+
+import llvmlite.binding as binding
+
+from ..errors import InternalError
+from ..target import Target
+from .mathlib import PREFIX
+
+_ready = threading.Lock()
+
+
+def compile_object(ir_text: str, target: Target) -> bytes:
+    """Compile a module to a relocatable object file.
+
+    Raises InternalError, with the path of a dump, when LLVM rejects the text.
+    """
+    machine = _machine(target)
+    return bytes(machine.emit_object(_optimize(ir_text, machine)))
+
+
+def assembly(ir_text: str, target: Target) -> str:
+    """The assembly that :func:`compile_object` would encode."""
+    machine = _machine(target)
+    return str(machine.emit_assembly(_optimize(ir_text, machine)))
+
+
+def optimized_ir(ir_text: str, target: Target) -> str:
+    """The module after the passes, as LLVM prints it."""
+    return str(_optimize(ir_text, _machine(target)))
+
+
+@lru_cache(maxsize=1)
+def _initialize() -> None:
+    binding.initialize_all_targets()
+    binding.initialize_all_asmprinters()
+
+
+def _machine(target: Target) -> binding.TargetMachine:
+    """A target machine of its own for every module: they are not safe to share between threads."""
+    with _ready:
+        _initialize()
+    try:
+        llvm_target = binding.Target.from_triple(target.triple)
+    except RuntimeError as e:
+        raise InternalError(f"llvm: triple {target.triple!r} of target {target.name!r} is unknown: {e}") from None
+    return llvm_target.create_target_machine(
+        cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="small"
+    )
+
+
+def _optimize(ir_text: str, machine: binding.TargetMachine) -> binding.ModuleRef:
+    context = binding.create_context()
+    try:
+        module = binding.parse_assembly(ir_text, context)
+        module.verify()
+    except RuntimeError as e:
+        raise InternalError(f"llvm: the IR was rejected: {e}; it is in {_dump(ir_text)}") from None
+    options = binding.create_pipeline_tuning_options(speed_level=2)
+    builder = binding.create_pass_builder(machine, options)
+    passes = binding.create_new_module_pass_manager()
+    if f"@{PREFIX}" in ir_text:
+        passes.add_always_inliner_pass()
+        passes.add_global_dead_code_eliminate_pass()
+    passes.add_sroa_pass()
+    passes.add_instruction_combine_pass()
+    passes.add_simplify_cfg_pass()
+    passes.run(module, builder)
+    return module
+
+
+def _dump(ir_text: str) -> str:
+    handle, path = tempfile.mkstemp(prefix="luthier_rejected_", suffix=".ll")
+    with os.fdopen(handle, "w") as f:
+        f.write(ir_text)
+    return path
