@@ -159,8 +159,8 @@ def _add_terms(e: Expr, factor: float, position: dict[Var, int], row: FloatArray
         case Read():
             row += factor  # data-dependent: anywhere
         case _:
-            for c in children(e):
-                _add_terms(c, factor, position, row)
+            for inner in children(e):
+                _add_terms(inner, factor, position, row)
 
 
 def _access(

@@ -1,0 +1,75 @@
+"""Cost models: guess which candidates are fast, so that only the promising ones are measured.
+
+A model sees candidates of all tasks of a session. Its scores compare candidates of one task only: higher is faster.
+:class:`RandomModel` is the baseline that any model must beat. Next: :mod:`.xgboost_model`, the one that ships.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .candidate import Features
+from .registry import Registry
+
+Scores = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """What a model learns from. task: key that groups samples; run_s: seconds, infinity for a failure."""
+
+    task: str
+    features: Features
+    run_s: float
+
+
+class CostModel(ABC):
+    """Base of all cost models; made with the session's seed."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+
+    @abstractmethod
+    def update(self, samples: Sequence[Sample]) -> None:
+        """Learn from new samples, in addition to all earlier ones."""
+
+    @abstractmethod
+    def predict(self, task: str, features: Features) -> Scores:
+        """Score candidates of one task (features: one row each); one finite number each, higher is faster."""
+
+    @abstractmethod
+    def ready(self, task: str) -> bool:
+        """Whether enough was learnt for scores of this task to mean something."""
+
+
+COST_MODELS: Registry[CostModel] = Registry("cost model", "luthier.cost_models", CostModel)  # type: ignore[type-abstract]
+
+
+@COST_MODELS.register("random")
+class RandomModel(CostModel):
+    """Scores at random."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(seed)
+        self._rng = np.random.default_rng(seed)
+
+    def update(self, samples: Sequence[Sample]) -> None:
+        pass
+
+    def predict(self, task: str, features: Features) -> Scores:
+        return self._rng.random(len(features))
+
+    def ready(self, task: str) -> bool:
+        return True
+
+
+def make_cost_model(name: str, seed: int = 0) -> CostModel:
+    """Make a model by name. Raises TuningError when it is unknown."""
+    from . import xgboost_model  # noqa: F401  (registers itself; imports xgboost only when it is used)
+
+    return COST_MODELS.get(name)(seed)

@@ -1,0 +1,90 @@
+"""What a tuning session reports."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Stop = Literal["budget", "trials", "converged", "exhausted", "interrupted"]
+
+_REASONS: dict[Stop, str] = {
+    "budget": "the time was up",
+    "trials": "all trials were made",
+    "converged": "more trials would gain less than one per cent",
+    "exhausted": "every candidate of every space was measured",
+    "interrupted": "it was interrupted",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TaskReport:
+    """One task. Times in seconds, infinity where nothing worked; trials: of this session."""
+
+    name: str
+    key: str
+    uses: int
+    trials: int
+    default_s: float
+    best_s: float
+    gflops: float
+
+    @property
+    def speedup(self) -> float:
+        """Default time over best time; 1 where one of them is unknown."""
+        known = math.isfinite(self.default_s) and math.isfinite(self.best_s)
+        return self.default_s / self.best_s if known else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class TuneReport:
+    """A session. statuses: how many trials ended in each way; stopped: why the session ended."""
+
+    tasks: tuple[TaskReport, ...]
+    trials: int
+    elapsed_s: float
+    stopped: Stop
+    statuses: Mapping[str, int]
+
+    @property
+    def default_s(self) -> float:
+        """Estimated time of the model with default schedules (with the best where no default was measured)."""
+        return sum(t.uses * (t.default_s if math.isfinite(t.default_s) else t.best_s) for t in self._known())
+
+    @property
+    def best_s(self) -> float:
+        """Estimated time of the model with the best schedules: the sum of its tasks."""
+        return sum(t.uses * t.best_s for t in self._known())
+
+    @property
+    def complete(self) -> bool:
+        """Whether every task has a schedule that was measured and verified."""
+        return len(self._known()) == len(self.tasks)
+
+    def _known(self) -> list[TaskReport]:
+        return [t for t in self.tasks if math.isfinite(t.best_s)]
+
+    def __str__(self) -> str:
+        width = max([4, *(len(t.name) for t in self.tasks)])
+        lines = [f"{'task':<{width}}  uses  trials  default us     best us  speedup  GFLOP/s"]
+        for t in sorted(self.tasks, key=lambda t: -t.uses * (t.best_s if math.isfinite(t.best_s) else 0.0)):
+            lines.append(
+                f"{t.name:<{width}}  {t.uses:4}  {t.trials:6}  {_us(t.default_s)}  {_us(t.best_s)}  {t.speedup:6.2f}x  "
+                f"{t.gflops:7.1f}"
+            )
+        outcomes = ", ".join(f"{count} {status}" for status, count in sorted(self.statuses.items()) if count)
+        lines.append(
+            f"{self.trials} trials in {self.elapsed_s:.0f} s ({outcomes or 'none'}): {_REASONS[self.stopped]}."
+        )
+        if self._known():
+            times = f"{self.default_s * 1e3:.3f} ms by default, {self.best_s * 1e3:.3f} ms tuned"
+            lines.append(f"Estimated time of the model: {times}.")
+        missing = len(self.tasks) - len(self._known())
+        if missing:
+            lines.append(f"{missing} of {len(self.tasks)} tasks have no measured schedule; they keep the default one.")
+        return "\n".join(lines)
+
+
+def _us(seconds: float) -> str:
+    return f"{seconds * 1e6:10.1f}" if math.isfinite(seconds) else f"{'-':>10}"

@@ -1,0 +1,116 @@
+"""The task scheduler: spends trials where the model as a whole gains most, and says when to stop.
+
+A task's search is taken to make equal steps each time its trials double: what the last doubling gained, the next
+one may gain half of. A task that was hardly explored has a prior instead, scaled by its headroom: how far it is from
+the best arithmetic rate and memory rate seen on any task of this machine. (Compare the gradient of Zheng et al.,
+"Ansor", OSDI 2020; weights are uses x time there too.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from .search import Searcher
+from .task import TuningTask
+
+PRIOR_GAIN = 0.5
+PRIOR_TRIALS = 16.0
+LEAST_FLOPS_PER_S = 20e9
+LEAST_BYTES_PER_S = 10e9
+UNKNOWN_SLOWDOWN = 10.0
+
+
+@dataclass(slots=True)
+class TaskProgress:
+    """What tuning knows of one task.
+
+    history    best time after each trial, earlier sessions included; infinity while nothing worked
+    default_s  time of the default schedule, once known
+    submitted  trials that were handed to measurement, finished or not
+    """
+
+    task: TuningTask
+    searcher: Searcher
+    history: list[float] = field(default_factory=list)
+    best_s: float = math.inf
+    default_s: float = math.inf
+    submitted: int = 0
+    exhausted: bool = False
+
+    def add(self, run_s: float, verified: bool) -> bool:
+        """Count one trial; returns whether it is the best so far."""
+        better = verified and run_s < self.best_s
+        if better:
+            self.best_s = run_s
+        self.history.append(self.best_s)
+        return better
+
+
+class TaskScheduler:
+    """Picks the task to spend the next trials on.
+
+    stop_below  end when all tasks together can be expected to gain less than this fraction; 0: never
+    """
+
+    def __init__(self, tasks: Sequence[TaskProgress], stop_below: float = 0.01) -> None:
+        self.tasks, self.stop_below = list(tasks), stop_below
+
+    def next(self) -> TaskProgress | None:
+        """The task whose next trials promise most; None when all are exhausted or the rest is not worth its time.
+
+        Every task first gets one trial, its default schedule, the heaviest first.
+        """
+        open_tasks = [t for t in self.tasks if not t.exhausted]
+        if not open_tasks:
+            return None
+        fresh = [t for t in open_tasks if t.submitted == 0]
+        if fresh:
+            return max(fresh, key=self.weight)
+        if self.converged:
+            return None
+        return max(open_tasks, key=lambda t: self.weight(t) * self.doubling_gain(t) / max(t.submitted, 1))
+
+    @property
+    def converged(self) -> bool:
+        """Whether twice as many trials could be expected to gain less than ``stop_below``."""
+        return self.expected_gain < self.stop_below
+
+    @property
+    def expected_gain(self) -> float:
+        """The fraction of the model's time that doubling all trials is expected to save."""
+        total = sum(map(self.weight, self.tasks))
+        gain = sum(self.weight(t) * self.doubling_gain(t) for t in self.tasks if not t.exhausted)
+        return gain / total if total > 0 else 0.0
+
+    def weight(self, t: TaskProgress) -> float:
+        """Seconds that the model spends in a task, by its best schedule so far."""
+        seconds = t.best_s if math.isfinite(t.best_s) else UNKNOWN_SLOWDOWN * self.least_s(t)
+        return max(t.task.uses, 1) * seconds
+
+    def doubling_gain(self, t: TaskProgress) -> float:
+        """The fraction of a task's time that as many trials again are expected to save."""
+        prior = PRIOR_GAIN / (1.0 + t.submitted / PRIOR_TRIALS) * self.headroom(t)
+        half = t.history[len(t.history) // 2 - 1] if len(t.history) >= 2 else math.inf
+        if not math.isfinite(half) or not math.isfinite(t.best_s):
+            return prior
+        return max(prior, 0.5 * (1.0 - t.best_s / half))
+
+    def headroom(self, t: TaskProgress) -> float:
+        """How much of a task's time is more than the machine has been seen to need; within [0.05, 1]."""
+        if not math.isfinite(t.best_s):
+            return 1.0
+        return min(max(1.0 - self.least_s(t) / t.best_s, 0.05), 1.0)
+
+    def least_s(self, t: TaskProgress) -> float:
+        """A roofline for a task, from the best rates that any task has reached."""
+        done = [o for o in self.tasks if math.isfinite(o.best_s)]
+        flops_per_s = max([LEAST_FLOPS_PER_S, *(o.task.workload.flops / o.best_s for o in done)])
+        bytes_per_s = max([LEAST_BYTES_PER_S, *(o.task.workload.bytes_moved / o.best_s for o in done)])
+        return max(t.task.workload.flops / flops_per_s, t.task.workload.bytes_moved / bytes_per_s, 1e-9)
+
+    @property
+    def latency_s(self) -> float:
+        """The model's time with the best schedules so far, as the sum of its tasks; unmeasured tasks are left out."""
+        return sum(max(t.task.uses, 1) * t.best_s for t in self.tasks if math.isfinite(t.best_s))

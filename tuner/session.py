@@ -1,0 +1,205 @@
+"""A tuning session: tasks in, records in the log out. Read this file first; each role has a file of its own.
+
+    propose (:mod:`.search`) -> measure (:mod:`.measure`) -> record (:mod:`.database`) -> learn (:mod:`.cost_model`)
+
+and :mod:`.scheduler` says for which task. Whatever ends a session, all that was measured is in the log, and
+the next session on the same log goes on from there.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Iterable
+
+from ..errors import ScheduleError, TuningError
+from ..schedule.decide import Default
+from ..schedule.space import Space
+from ..target import Target
+from ..te.workload import Workload
+from .cost_model import CostModel, Sample, make_cost_model
+from .database import Database
+from .history import known_observations, make_record
+from .measure import Measurer, MeasureResult
+from .progress import Progress
+from .record import decisions_hash
+from .report import Stop, TaskReport, TuneReport
+from .scheduler import TaskProgress, TaskScheduler
+from .search import Observation, SearchContext, make_searcher
+from .task import ModelTask, TuningTask, tuning_tasks
+
+BATCH = 16
+
+
+def tune(
+    tasks: Iterable[ModelTask | TuningTask],
+    *,
+    log: Database,
+    target: Target,
+    budget_s: float | None = None,
+    trials: int | None = None,
+    pattern: str | None = None,
+    search: str = "evolutionary",
+    cost_model: str = "xgboost",
+    seed: int = 0,
+    stop_below: float = 0.01,
+    progress: bool = True,
+    measurer: Measurer | None = None,
+) -> TuneReport:
+    """Search schedules for ``tasks`` on ``target`` until ``budget_s`` seconds have passed or ``trials`` were measured.
+
+    pattern     only tasks whose name matches (shell style)
+    search      name of a searcher; cost_model: name of the model that guides it
+    seed        equal seeds propose equal candidates, as far as the search does not depend on timings
+    stop_below  stop early when all remaining gain is expected to be less than this fraction; 0 to never do so
+    measurer    where to measure, by default worker processes on this machine; it is closed when the session ends
+
+    Ctrl-C ends the session early, with a report. Raises TuningError for arguments that make no sense.
+    """
+    if (budget_s is None) == (trials is None):
+        raise TuningError("tune: give either budget_s or trials, and not both")
+    for name, value in (("budget_s", budget_s), ("trials", trials)):
+        if value is not None and not value > 0:
+            raise TuningError(f"tune: {name}={value} must be positive")
+    chosen = tuning_tasks(tasks, pattern)
+    model = make_cost_model(cost_model, seed)
+    with measurer or Measurer(target) as measurer, Progress(progress, budget_s, trials) as shown:
+        states = [_start(t, log, target, search, model, seed) for t in chosen]
+        scheduler = TaskScheduler(states, stop_below)
+        session = _Session(log, target, measurer, model, scheduler, shown, search, seed)
+        return session.run(budget_s, trials)
+
+
+def tune_workload(
+    workload: Workload,
+    *,
+    log: Database,
+    target: Target,
+    space: Space | None = None,
+    name: str = "workload",
+    budget_s: float | None = None,
+    trials: int | None = None,
+    search: str = "evolutionary",
+    seed: int = 0,
+    progress: bool = True,
+    measurer: Measurer | None = None,
+) -> TuneReport:
+    """Tune one workload, with ``space`` where it is not to be its operator's own. See :func:`tune`."""
+    task = TuningTask(workload, name, 1, space)
+    return tune(
+        [task],
+        log=log,
+        target=target,
+        budget_s=budget_s,
+        trials=trials,
+        search=search,
+        seed=seed,
+        progress=progress,
+        measurer=measurer,
+    )
+
+
+def _start(task: TuningTask, log: Database, target: Target, search: str, model: CostModel, seed: int) -> TaskProgress:
+    """Set a task up with what the log knows of it."""
+    records = [r for r in log.records(task.key, target) if r.space == task.space_name]
+    known = known_observations(task, target, records)
+    model.update([Sample(task.key, o.candidate.features, o.run_s) for o in known if o.candidate.features is not None])
+    context = SearchContext(task, target, seed, model, {r.decisions_hash for r in records}, known)
+    state = TaskProgress(task, make_searcher(search, context))
+    state.searcher.proposed = len(records)
+    state.submitted = len(records)
+    for r in records:
+        state.add(r.best_s, r.verified)
+    try:
+        default = decisions_hash(task.instantiate(Default(), target).decisions, task.space_name)
+    except ScheduleError as e:
+        raise TuningError(f"task {task.name}: its default schedule is not legal: {e}") from e
+    state.default_s = next((r.best_s for r in records if r.decisions_hash == default), math.inf)
+    return state
+
+
+class _Session:
+    """The loop, with what it counts."""
+
+    def __init__(
+        self,
+        log: Database,
+        target: Target,
+        measurer: Measurer,
+        model: CostModel,
+        scheduler: TaskScheduler,
+        progress: Progress,
+        search: str,
+        seed: int,
+    ) -> None:
+        self.log, self.target, self.measurer, self.model = log, target, measurer, model
+        self.scheduler, self.progress, self.search, self.seed = scheduler, progress, search, seed
+        self.states = {id(t.task): t for t in scheduler.tasks}
+        self.samples: list[Sample] = []
+        self.statuses: Counter[str] = Counter()
+        self.done: Counter[int] = Counter()
+        self.start = time.monotonic()
+
+    def run(self, budget_s: float | None, trials: int | None) -> TuneReport:
+        deadline = self.start + (math.inf if budget_s is None else budget_s)
+        for state in self.scheduler.tasks:
+            self.measurer.set_best(state.task, state.best_s)
+        try:
+            stopped = self._loop(deadline, trials)
+        except KeyboardInterrupt:
+            stopped = "interrupted"
+        return self._report(stopped)
+
+    def _loop(self, deadline: float, trials: int | None) -> Stop:
+        left = trials
+        while True:
+            if time.monotonic() >= deadline:
+                return "budget"
+            state = self.scheduler.next() if left is None or left > 0 else None
+            if state is not None and self.measurer.pending <= BATCH // 2:
+                submitted = self._submit(state, BATCH if left is None else min(BATCH, left))
+                left = None if left is None else left - submitted
+                continue
+            if state is None and not self.measurer.pending:
+                return "trials" if left == 0 else "converged" if self.scheduler.expected_gain else "exhausted"
+            wait_s = None if math.isinf(deadline) else max(deadline - time.monotonic(), 0.0)
+            result = self.measurer.next_result(wait_s)
+            if result is not None:
+                self._observe(result)
+
+    def _submit(self, state: TaskProgress, n: int) -> int:
+        """Propose and hand over up to ``n`` candidates; a fresh task gets its default schedule only."""
+        with self.measurer.cores.take(1):  # searching must not disturb a measurement that needs all cores
+            self.model.update(self.samples)
+            self.samples.clear()
+            candidates = state.searcher.propose(n if state.submitted else 1)
+        state.exhausted = not candidates
+        state.submitted += len(candidates)
+        for c in candidates:
+            self.measurer.submit(state.task, c)
+        return len(candidates)
+
+    def _observe(self, result: MeasureResult) -> None:
+        state, candidate = self.states[id(result.task)], result.candidate
+        record = make_record(result, self.target, self.search, self.seed)
+        self.log.add(record)
+        state.add(record.best_s, record.verified)
+        if candidate.trial == 0:
+            state.default_s = record.best_s
+        state.searcher.observe([Observation(candidate, record.best_s)])
+        if candidate.features is not None:
+            self.samples.append(Sample(state.task.key, candidate.features, record.best_s))
+        self.statuses[record.status.value] += 1
+        self.done[id(state.task)] += 1
+        self.progress.trial(self.scheduler, record)
+
+    def _report(self, stopped: Stop) -> TuneReport:
+        reports = []
+        for t in self.scheduler.tasks:
+            work = t.task.workload.flops / 1e9
+            trials = self.done[id(t.task)]
+            times = (t.default_s, t.best_s, work / t.best_s)
+            reports.append(TaskReport(t.task.name, t.task.key, t.task.uses, trials, *times))
+        elapsed_s = time.monotonic() - self.start
+        return TuneReport(tuple(reports), sum(self.done.values()), elapsed_s, stopped, dict(self.statuses))

@@ -1,0 +1,103 @@
+"""The cost model that ships: gradient-boosted trees that learn to rank (Chen et al., "Learning to Optimize Tensor
+Programs", NeurIPS 2018), one ensemble for all tasks of a session, grouped by task.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from .candidate import Features
+from .cost_model import COST_MODELS, CostModel, Sample, Scores
+
+Objective = Literal["rank:pairwise", "reg:squarederror"]
+
+FEWEST_SAMPLES = 8
+LARGEST_GROUP = 512
+
+
+@COST_MODELS.register("xgboost")
+class XgboostModel(CostModel):
+    """Ranks by relative throughput: a task's best time over a sample's, 0 for a failure.
+
+    objective  ``rank:pairwise`` learns the order, ``reg:squarederror`` the value
+    rounds     trees in the ensemble
+    """
+
+    def __init__(self, seed: int = 0, objective: Objective = "rank:pairwise", rounds: int = 60) -> None:
+        super().__init__(seed)
+        self.objective, self.rounds = objective, rounds
+        self._samples: dict[str, list[Sample]] = defaultdict(list)
+        self._booster: Any = None
+        self._trained_on = 0
+        self._count = 0
+
+    def update(self, samples: Sequence[Sample]) -> None:
+        """Learn. The ensemble is made anew once the samples have grown by a tenth."""
+        for s in samples:
+            self._samples[s.task].append(s)
+        self._count += len(samples)
+        if samples and self._count >= self._trained_on + max(4, self._trained_on // 10):
+            self._train()
+
+    def ready(self, task: str) -> bool:
+        group = self._samples.get(task, ())
+        return self._booster is not None and len(group) >= FEWEST_SAMPLES
+
+    def predict(self, task: str, features: Features) -> Scores:
+        if self._booster is None or not len(features):
+            return np.zeros(len(features))
+        scores: Scores = np.asarray(self._booster.inplace_predict(features), np.float64)
+        return scores
+
+    def _train(self) -> None:
+        import xgboost
+
+        groups = [_newest(g) for g in self._samples.values() if _has_contrast(g)]
+        if not groups or sum(map(len, groups)) < FEWEST_SAMPLES:
+            return
+        data = xgboost.DMatrix(
+            np.stack([s.features for g in groups for s in g]),
+            label=np.concatenate([relative_throughput(g) for g in groups]),
+            qid=np.repeat(np.arange(len(groups)), [len(g) for g in groups]),
+        )
+        parameters = {
+            "objective": self.objective,
+            "max_depth": 6,
+            "eta": 0.2,
+            "min_child_weight": 1 if self.objective == "reg:squarederror" else 0.1,
+            "subsample": 0.9,
+            "colsample_bytree": 0.7,
+            "tree_method": "hist",
+            "max_bin": 64,
+            "nthread": 1,  # the other cores are measuring
+            "seed": self.seed,
+            "verbosity": 0,
+        }
+        if self.objective == "rank:pairwise":
+            parameters |= {"lambdarank_pair_method": "mean", "lambdarank_num_pair_per_sample": 4}
+        self._booster = xgboost.train(parameters, data, self.rounds)
+        self._booster.set_param({"nthread": 1})
+        self._trained_on = self._count
+
+
+def relative_throughput(group: Sequence[Sample]) -> Scores:
+    """The best time of the group over each sample's: 1 for the best, 0 for a failure."""
+    times = np.array([s.run_s for s in group])
+    return float(times.min()) / times if np.isfinite(times).any() else np.zeros(len(times))
+
+
+def _has_contrast(group: Sequence[Sample]) -> bool:
+    return len({s.run_s for s in group}) > 1
+
+
+def _newest(group: Sequence[Sample]) -> Sequence[Sample]:
+    """The fastest half and the newest half of what training has time for."""
+    if len(group) <= LARGEST_GROUP:
+        return group
+    fastest = sorted(group, key=lambda s: s.run_s)[: LARGEST_GROUP // 2]
+    known = set(map(id, fastest))
+    return fastest + [s for s in group if id(s) not in known][-LARGEST_GROUP // 2 :]
