@@ -13,6 +13,7 @@ import argparse
 import importlib
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from typing import NoReturn, TextIO, TypeAlias
@@ -22,6 +23,10 @@ from .cli_values import count, duration, input_file, shape
 from .errors import Error, InternalError
 
 INTERRUPTED = 130
+_HOW_TO_REPORT = (
+    "this is a defect of Luthier; please report it with what stands above, the model, the files that "
+    f"LUTHIER_DUMP=<directory> makes, and versions: luthier {__version__}, Python {sys.version.split()[0]}"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,11 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             return _complain("interrupted", INTERRUPTED)
         except InternalError as error:
-            return _complain(
-                f"{error} -- this is a defect of Luthier; please report it with this line, the model, the files that "
-                f"LUTHIER_DUMP=<directory> makes, and versions: luthier {__version__}, Python {sys.version.split()[0]}",
-                1,
-            )
+            return _complain(f"{error} -- {_HOW_TO_REPORT}", 1)
+        except Exception:
+            traceback.print_exc()
+            return _complain(_HOW_TO_REPORT, 1)
     return 0
 
 

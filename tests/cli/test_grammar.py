@@ -76,6 +76,13 @@ def test_a_defect_says_how_to_report_it(luthier, failing):
     assert "please report" in done.err and __version__ in done.err and "LUTHIER_DUMP" in done.err
 
 
+def test_an_unexpected_exception_shows_where_it_came_from(luthier, failing):
+    failing(ZeroDivisionError("surprise"))
+    done = luthier("log", "info", "x")
+    assert done.code == 1 and "Traceback" in done.err and "surprise" in done.err
+    assert "please report" in done.err.splitlines()[-1]
+
+
 def test_system_errors_are_one_line(luthier, failing):
     failing(OSError(28, "No space left on device", "model.luthier"))
     assert luthier("log", "info", "x").complaint == "luthier: error: model.luthier: No space left on device"

@@ -45,7 +45,7 @@ def test_shape():
 def test_one_shape_for_each_input():
     assert shapes_of([]) is None
     assert shapes_of([("a", (1,)), ("b", (2, 3))]) == {"a": (1,), "b": (2, 3)}
-    with pytest.raises(UsageError, match="--shape a=.*twice"):
+    with pytest.raises(UsageError, match=r"--shape a=.*twice"):
         shapes_of([("a", (1,)), ("a", (2,))])
 
 
@@ -75,8 +75,8 @@ def test_model_name():
 @pytest.mark.parametrize(
     ("value_s", "text"),
     [
-        (2.5, "2.50 s"), (123.4, "123 s"), (0.0123, "12.3 ms"), (0.9999, "1.00 s"), (4.2e-5, "42.0 us"), (3e-8, "0.03 us"),
-        (float("inf"), "-"), (float("nan"), "-"), (0.0, "0 us"),
+        (2.5, "2.50 s"), (123.4, "123 s"), (0.0123, "12.3 ms"), (0.9999, "1.00 s"), (4.2e-5, "42.0 us"),
+        (3e-8, "0.03 us"), (float("inf"), "-"), (float("nan"), "-"), (0.0, "0 us"),
     ],
 )  # fmt: skip
 def test_seconds(value_s, text):
