@@ -152,6 +152,7 @@ def simplify_junction(s: Simplifier, e: Binary) -> Expr:
     parts = _flatten(e, e.op)
     kept: dict[Hashable, Expr] = {}
     limits: dict[tuple[CompareOp, Hashable], tuple[Hashable, int]] = {}  # (op, terms) -> the part's key, its limit
+    others: list[Expr] = []
     for part in parts:
         if isinstance(part, Const):
             if part.value == absorbing.value:
@@ -160,7 +161,9 @@ def simplify_junction(s: Simplifier, e: Binary) -> Expr:
         name = s.key(part)
         comparison = _terms_and_limit(s, part)
         if comparison is None:
-            kept.setdefault(name, part)
+            if name not in kept:
+                kept[name] = part
+                others.append(part)
             continue
         op, terms, limit = comparison
         known = limits.get((op, terms))
@@ -175,7 +178,7 @@ def simplify_junction(s: Simplifier, e: Binary) -> Expr:
         opposite = limits.get(("ge", terms)) if op == "lt" else None
         if opposite is not None and (limit <= opposite[1] if both else limit >= opposite[1]):
             return absorbing
-    if any(s.key(s.simplify(Not(part))) in kept for part in kept.values()):
+    if any(s.key(s.simplify(Not(part))) in kept for part in others):
         return absorbing
     if len(kept) == len(parts):
         return e

@@ -95,6 +95,9 @@ class ExprOps:
     def __pow__(self, other: ExprLike) -> Expr:
         return binary("pow", self, other)
 
+    def __rpow__(self, other: ExprLike) -> Expr:
+        return binary("pow", other, self)
+
     def __neg__(self) -> Expr:
         return binary("sub", 0, self)
 

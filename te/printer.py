@@ -189,7 +189,7 @@ def _literal(c: Const) -> tuple[str, int]:
         return ("true" if c.value else "false"), _ATOM
     text = _float(float(c.value)) if dt.is_float(c.dtype) else str(int(c.value))
     suffix = "" if c.dtype in (dt.INDEX, "float32") else f":{c.dtype}"
-    return text + suffix, _PRODUCT if text.startswith("-") else _ATOM
+    return text + suffix, _POWER if text.startswith("-") else _ATOM
 
 
 def _float(value: float) -> str:

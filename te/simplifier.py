@@ -191,11 +191,12 @@ class Simplifier:
     def _division(self, op: divmod.Division, a: Form, b: Form) -> Form:
         if not b[0] and b[1] > 0:
             return divmod.divide(self, a, b[1]) if op == "floordiv" else divmod.modulo(self, a, b[1])
-        if not b[0] and b[1] < 0 and not self.may_wrap(a):  # a // -c == -a // c; a % -c == -(-a % c)
+        if not b[0] and b[1] < 0:  # a // -c == -a // c; a % -c == -(-a % c)
             flipped = affine.scale(a, -1)
-            if op == "floordiv":
-                return divmod.divide(self, flipped, -b[1])
-            return affine.scale(divmod.modulo(self, flipped, -b[1]), -1)
+            if not self.may_wrap(flipped):
+                if op == "floordiv":
+                    return divmod.divide(self, flipped, -b[1])
+                return affine.scale(divmod.modulo(self, flipped, -b[1]), -1)
         if b[0] and not self.may_wrap(a) and not self.may_wrap(b):
             below = self.interval(affine.add(a, b, -1))[1] < 0
             if below and self.interval(a)[0] >= 0:  # 0 <= a < b
