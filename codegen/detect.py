@@ -1,7 +1,7 @@
 """Describe the host CPU, or one of the named ones, as a :class:`~luthier.target.Target`.
 
-The instruction set comes from LLVM, cache sizes from /sys (common sizes where it is absent), the number of cores from the
-process's affinity mask.
+The instruction set comes from LLVM, cache sizes from /sys (common sizes where it is absent), the number of cores
+from the process's affinity mask.
 """
 
 from __future__ import annotations

@@ -104,10 +104,8 @@ class Emitter(StmtPart):
             if b.size_bytes:
                 notes.append(f"dereferenceable({b.size_bytes})")
             params.append(f"{' '.join(notes)} %p{position}")
-        return ", ".join(
-            (*params, "ptr noalias nocapture align 64 %shared", "ptr noalias nocapture align 64 %thread")
-            + ("i64 %tid", "i64 %threads")
-        )
+        params += [f"ptr noalias nocapture align 64 %{name}" for name in ("shared", "thread")]
+        return ", ".join((*params, "i64 %tid", "i64 %threads"))
 
     # ---------------------------------------------------------------------------------- parallel regions
 

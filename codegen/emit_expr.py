@@ -268,7 +268,7 @@ class ExprPart(MemoryPart):
             form = self.linear(e.a)
             low, high = self.bounds(form)
             text, lanes = self.index_value(form)
-            if low is not None and high is not None and -(2**31) <= low and high < 2**31 and text[0] == "%":
+            if low is not None and high is not None and low >= -(2**31) and high < 2**31 and text[0] == "%":
                 text = self.op(f"trunc {vector('i64', lanes)} {text} to {vector('i32', lanes)}")
                 source = "int32"
         else:

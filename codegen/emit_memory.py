@@ -240,9 +240,8 @@ class MemoryPart(IndexPart):
         dtype = site.buffer.dtype
         element = MEMORY_TYPE[dtype]
         checked = (self.mask is None and self.guard is None) or self._in_bounds(site.buffer, e.indices)
-        if not site.vectors and 1 < abs(site.lane) <= MAX_STRIDE and checked or site.lane == -1 and not site.vectors:
-            if checked:
-                return self._load_strided(site, offset)
+        if checked and not site.vectors and abs(site.lane) <= MAX_STRIDE:
+            return self._load_strided(site, offset)
         mask = splat_literal("i1", "true", lanes) if checked else self._active(lanes)
         ty = vector(element, lanes)
         name = self.fresh()
@@ -376,7 +375,9 @@ class MemoryPart(IndexPart):
         for buffer, slots in self.slots.items():
             base, element = self.pointers[buffer], MEMORY_TYPE[buffer.dtype]
             ordered = sorted(slots)
-            apart = all(at + max(lanes, 1) <= then for (at, lanes), (then, _) in zip(ordered, ordered[1:]))
+            apart = all(
+                at + max(lanes, 1) <= then for (at, lanes), (then, _) in zip(ordered, ordered[1:], strict=False)
+            )
             if apart and buffer not in self.whole:
                 for (_, lanes), name in slots.items():
                     lines.append(f"{name} = alloca {vector(element, lanes)}, align {buffer.alignment}")

@@ -1,8 +1,8 @@
 """The native entry function of a program: :class:`.program.Program` to LLVM IR text.
 
-The module holds three functions: the entry, which starts the team; ``luthier_member``, which is what each thread of a team
-runs (it asks OpenMP for its number); and ``luthier_sequence``, the calls in order, ``repeats`` times. With one thread the
-entry calls the sequence directly and OpenMP is never entered.
+The module holds three functions: the entry, which starts the team; ``luthier_member``, which each thread of a team
+runs (it asks OpenMP for its number); and ``luthier_sequence``, the calls in order, ``repeats`` times. With one
+thread the entry calls the sequence directly and OpenMP is never entered.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ entry:
   %tid = sext i32 %number to i64
   %granted = call i32 @omp_get_num_threads()
   %threads = sext i32 %granted to i64
-  call void @luthier_sequence(ptr %inputs, ptr %outputs, ptr %constants, ptr %arena, i64 %tid, i64 %threads, i64 %repeats)
+  call void @luthier_sequence(ptr %inputs, ptr %outputs, ptr %constants, ptr %arena,
+                              i64 %tid, i64 %threads, i64 %repeats)
   ret void
 }
 """
@@ -138,7 +139,7 @@ def _pointers(name: str, table: str, count: int) -> list[str]:
 
 
 def _call(call: KernelCall, n: int) -> list[str]:
-    lines = []
+    lines: list[str] = []
     args = []
     for position, slot in enumerate(call.args):
         args.append(_address(lines, slot, f"%a{n}.{position}"))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ..errors import InternalError
 from ..te import dtype as dt
-from ..te.expr import Const, Expr, Var, Read, walk
+from ..te.expr import Const, Expr, Read, Var, walk
 from .emit_core import Linear
 from .emit_expr import ExprPart
 from .emit_index import Form, add_forms

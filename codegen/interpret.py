@@ -21,6 +21,9 @@ from .nodes import Alloc, Barrier, Buffer, For, Function, If, Let, Prefetch, Seq
 Array: TypeAlias = NDArray[Any]
 
 
+Writers: TypeAlias = dict[tuple[Buffer, tuple[int, ...]], tuple[For, int]]
+
+
 class _Memory:
     """One buffer's elements, and which of them hold a value."""
 
@@ -50,7 +53,8 @@ def interpret(fn: Function, arrays: Sequence[Array], threads: int = 1) -> None:
         memory[b] = _Memory(array, position < first_output or position in paired)
     for b in fn.shared:
         memory[b] = _scratch(b)
-    team = [_Thread(fn, dict(memory), tid, threads) for tid in range(threads)]
+    writers: Writers = {}
+    team = [_Thread(fn, dict(memory), tid, threads, writers) for tid in range(threads)]
     for t in team:
         t.memory.update({b: _scratch(b) for b in fn.thread})
     running = [t.top(fn.body) for t in reversed(team)]
@@ -67,9 +71,12 @@ def _scratch(b: Buffer) -> _Memory:
 
 
 class _Thread:
-    def __init__(self, fn: Function, memory: dict[Buffer, _Memory], tid: int, threads: int) -> None:
+    def __init__(self, fn: Function, memory: dict[Buffer, _Memory], tid: int, threads: int, writers: Writers) -> None:
         self.fn, self.memory, self.tid, self.threads = fn, memory, tid, threads
         self.env: dict[Var, Any] = {}
+        self.loop: For | None = None  # the parallel loop that is running, and its iteration
+        self.iteration = 0
+        self.writers = writers
 
     def fail(self, what: str) -> InternalError:
         bound = ", ".join(f"{v.name}={x}" for v, x in self.env.items())
@@ -95,7 +102,12 @@ class _Thread:
             case For(kind="parallel"):
                 begin, extent = int(self.value(s.begin)), max(int(self.value(s.extent)), 0)
                 first, end = extent * self.tid // self.threads, extent * (self.tid + 1) // self.threads
-                self.iterate(s, begin + first, end - first)
+                self.loop = s
+                for i in range(begin + first, begin + end):
+                    self.iteration = self.env[s.var] = i
+                    self.run(s.body)
+                self.loop = None
+                self.env.pop(s.var, None)
             case _:
                 if self.tid == 0:
                     self.run(s)
@@ -110,6 +122,7 @@ class _Thread:
             case Store():
                 value = self.value(s.value)
                 at = self.locate(s.buffer, s.indices, "store to")
+                self.claim(s.buffer, at)
                 memory = self.memory[s.buffer]
                 memory.array[at] = value
                 memory.written[at] = True
@@ -129,6 +142,17 @@ class _Thread:
                 pass
             case Barrier():
                 raise self.fail("a barrier inside a loop or a branch")
+
+    def claim(self, b: Buffer, at: tuple[int, ...]) -> None:
+        """Note that this iteration of a parallel loop writes an element that all threads see."""
+        loop = self.loop
+        if loop is None or b.scope not in ("param", "shared"):
+            return
+        here = (loop, self.iteration)
+        before = self.writers.setdefault((b, at), here)
+        if before[0] is loop and before != here:
+            raise self.fail(f"store to {b.name}{list(at)} by parallel iterations {before[1]} and {here[1]}")
+        self.writers[(b, at)] = here
 
     def iterate(self, s: For, begin: int, extent: int) -> None:
         for i in range(begin, begin + max(extent, 0)):

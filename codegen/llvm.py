@@ -1,8 +1,8 @@
 """From LLVM IR text to object code, by a short list of passes.
 
 The emitter hoists index arithmetic and removes common subexpressions itself, so promotion of variables to registers
-(SROA), peephole rewriting and branch cleanup are all that is left: the full -O3 pipeline doubles the time of a build for no
-steady gain. Functions here may be called from several threads at once.
+(SROA), peephole rewriting and branch cleanup are all that is left: the full -O3 pipeline doubles the time of a
+build for no steady gain. Functions here may be called from several threads at once.
 """
 
 from __future__ import annotations

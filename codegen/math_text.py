@@ -1,4 +1,4 @@
-"""A small builder of LLVM IR text for the functions of :mod:`.mathlib`: one method per operation on ``lanes`` values."""
+"""A small builder of LLVM IR text for :mod:`.mathlib`: one method per operation on ``lanes`` values."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ acosh, atanh
 
 Sine, cosine and tangent of arguments beyond 2**20 and all of float64 call the C library lane by lane
 (:data:`LIBM_SYMBOLS`), with its accuracy. The polynomials are weighted minimax fits made for this module
-(Lawson's iteration on Chebyshev nodes), or Taylor series where the range is short. Next: :mod:`.math_text`, :mod:`.llvm`.
+(Lawson's iteration on Chebyshev nodes), or Taylor series where the range is short. Next: :mod:`.math_text`.
 """
 
 from __future__ import annotations
