@@ -22,10 +22,9 @@ from ..schedule.layout import apply_layout
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Request:
-    """array: as the graph has it; shape: the logical shape of the kernel's input; param: how the kernel reads it."""
+    """array: in the logical shape of the kernel's input; param: how the kernel reads it."""
 
     array: Array
-    shape: tuple[int, ...]
     param: Param
 
 
@@ -37,7 +36,7 @@ def pack_constants(requests: Sequence[Request]) -> tuple[Array, list[int]]:
     offsets = []
     end = 0
     for request in requests:
-        key = (_digest(request.array, digests), request.shape, request.param.dtype, _text(request.param))
+        key = (_digest(request.array, digests), request.array.shape, request.param.dtype, _text(request.param))
         if key not in places:
             places[key] = end
             firsts.append((end, request))
@@ -53,7 +52,7 @@ def pack_constants(requests: Sequence[Request]) -> tuple[Array, list[int]]:
 def _laid_out(request: Request) -> Array:
     """The bytes that the kernel reads."""
     param = request.param
-    array = apply_layout(param.layout, request.array.reshape(request.shape))
+    array = apply_layout(param.layout, request.array)
     if array.nbytes != param.size_bytes or array.dtype.name != param.dtype:
         raise InternalError(
             f"constants: {param.name} is {array.dtype}{list(array.shape)}, the kernel reads "

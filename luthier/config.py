@@ -1,10 +1,10 @@
 """Environment switches, each typed, in one table; overridable in a scope.
 
-    LUTHIER_DEBUG=1..4     log to stderr: 1 builds, 2 kernels, 3 passes, 4 candidates
-    LUTHIER_DUMP=dir       write every level of every kernel there, numbered (te, schedule, loops, llvm, asm)
-    LUTHIER_VERIFY=1       check the loop IR before and after every pass
-    LUTHIER_CACHE=dir      where object code is cached; empty: no cache
-    LUTHIER_OPENMP=0       run on one thread, as if no OpenMP runtime were installed
+LUTHIER_DEBUG=1..4     log to stderr: 1 builds, 2 kernels, 3 passes, 4 candidates
+LUTHIER_DUMP=dir       write every level of every kernel there, numbered (te, schedule, loops, llvm, asm)
+LUTHIER_VERIFY=1       check the loop IR before and after every pass
+LUTHIER_CACHE=dir      where object code is cached; empty: no cache
+LUTHIER_OPENMP=0       run on one thread, as if no OpenMP runtime were installed
 """
 
 from __future__ import annotations

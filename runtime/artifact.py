@@ -16,6 +16,7 @@ import llvmlite.binding as llvm
 import numpy as np
 
 from .. import __version__
+from ..codegen.detect import can_run
 from ..codegen.program import KernelCall, Program, Slot
 from ..errors import ArtifactError, InternalError
 from ..target import Target
@@ -71,17 +72,18 @@ def load(path: str | PathLike[str], *, verify: bool = True) -> Executable:
 
 def check_host(target: Target, what: str) -> None:
     """Raise ArtifactError, beginning with ``what``, unless this CPU can run code for ``target``."""
+    if can_run(target):
+        return
     machine, wanted = (triple.split("-")[0] for triple in (llvm.get_process_triple(), target.triple))
     if machine != wanted:
         raise ArtifactError(f"{what}: made for {wanted}, this machine is {machine}; build it here")
     available = llvm.get_host_cpu_features()
     needed = [f[1:] for f in target.features.split(",") if f.startswith("+")]
     lacking = [f for f in needed if not available.get(f, False)]
-    if lacking:
-        raise ArtifactError(
-            f"{what}: made for {target.model or target.cpu}; this CPU ({llvm.get_host_cpu_name()}) lacks "
-            f"{', '.join(lacking)}; build it here, or for a named target such as x86-64-v3"
-        )
+    raise ArtifactError(
+        f"{what}: made for {target.model or target.cpu}; this CPU ({llvm.get_host_cpu_name()}) lacks "
+        f"{', '.join(lacking)}; build it here, or for a named target such as x86-64-v3"
+    )
 
 
 def _program(data: Mapping[str, Any]) -> Program:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import config
+from ..codegen.detect import host_target
 
 SYMBOLS = ("GOMP_parallel", "GOMP_barrier", "omp_get_thread_num", "omp_get_num_threads")
 """What generated code may call. GNU's libgomp has them, and so do LLVM's libomp and Intel's libiomp5."""
@@ -56,10 +57,14 @@ def runtime() -> OpenMP | None:
 
 
 def default_threads() -> int:
-    """Threads to use when the user does not say: the cores of this process, at most ``OMP_NUM_THREADS``."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Threads to use when the user does not say.
+
+    ``OMP_NUM_THREADS``, but no more than the CPUs of this process; without it, the physical cores behind them.
+    """
     wish = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    return min(cores, int(wish)) if wish.isdigit() and int(wish) > 0 else cores
+    if not wish.isdigit() or int(wish) < 1:
+        return host_target().threads
+    return min(int(wish), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def usable_threads(threads: int) -> int:
