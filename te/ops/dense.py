@@ -16,7 +16,7 @@ from ..tensor import Compute, Tensor, compute, reduce_axis
 from ..tensor import sum as reduce_sum
 from .elementwise import elementwise
 from .layout import reshape
-from .operand import OperandLike, broadcast_shapes, named
+from .operand import OperandLike, broadcast_shapes, define, named, operand
 
 
 def matmul(a: Tensor, b: Tensor, *, trans_a: bool = False, trans_b: bool = False, name: str = "matmul") -> Compute:
@@ -87,3 +87,37 @@ def gemm(
 def _batch_index(shape: Sequence[int], lead: Sequence[Expr]) -> list[Expr | int]:
     own = shape[:-2]
     return [0 if size == 1 else i for i, size in zip(lead[len(lead) - len(own) :], own, strict=True)]
+
+
+def einsum(terms: Sequence[str], result: str, operands: Sequence[OperandLike]) -> Compute:
+    """Sum the product of ``operands``, whose dimensions ``terms`` names letter by letter, over the letters not in
+    ``result``.
+
+    A letter that occurs twice in one operand takes its diagonal.
+    Errors: ExpressionError when a letter stands for different sizes or ``result`` has a letter that no term has.
+    """
+    xs = [operand(x) for x in operands]
+    sizes: dict[str, int] = {}
+    for term, x in zip(terms, xs, strict=True):
+        if len(term) != x.rank:
+            raise ExpressionError(
+                f"einsum: term {term!r} names {len(term)} dimensions of an operand of shape {x.shape}"
+            )
+        for letter, size in zip(term, x.shape, strict=True):
+            if sizes.setdefault(letter, size) != size:
+                raise ExpressionError(f"einsum: {letter!r} stands for {sizes[letter]} and {size}")
+    unknown = [letter for letter in result if letter not in sizes]
+    if unknown:
+        raise ExpressionError(f"einsum: the result has {unknown[0]!r}, which no term has")
+
+    def body(*axes: Expr) -> Expr:
+        reduced = {letter: reduce_axis(n, letter) for letter, n in sizes.items() if letter not in result}
+        index: dict[str, Expr] = dict(zip(result, axes, strict=True)) | {k: a.var for k, a in reduced.items()}
+        product: Expr | None = None
+        for term, x in zip(terms, xs, strict=True):
+            factor = x.at(*(index[letter] for letter in term))
+            product = factor if product is None else product * factor
+        assert product is not None
+        return reduce_sum(product, tuple(reduced.values())) if reduced else product
+
+    return define([sizes[letter] for letter in result], body, name="einsum", tag="einsum", axes=list(result))

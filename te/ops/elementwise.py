@@ -19,14 +19,15 @@ def elementwise(
     operands: Sequence[OperandLike],
     *,
     name: str = "elementwise",
+    shape: Sequence[int] = (),
     block: int | None = None,
 ) -> Compute:
-    """Apply ``fn`` to the elements of ``operands``, broadcast against each other.
+    """Apply ``fn`` to the elements of ``operands``, broadcast against each other and against ``shape``.
 
     Errors: ExpressionError when the shapes do not broadcast.
     """
     xs = [operand(x) for x in operands]
-    shape = broadcast_shapes(*(x.shape for x in xs))
+    shape = broadcast_shapes(shape, *(x.shape for x in xs))
     block = common_block(xs, len(shape)) if block is None else block
     return define(shape, lambda *i: fn(*(x.broadcast_at(i, shape) for x in xs)), block=block, name=name)
 
@@ -41,7 +42,9 @@ def binary(op: str, a: OperandLike, b: OperandLike, *, block: int | None = None)
     return elementwise(BINARY[op], [a, b], name=op.lower(), block=block)
 
 
-def variadic(op: str, operands: Sequence[OperandLike], *, block: int | None = None) -> Compute:
+def variadic(
+    op: str, operands: Sequence[OperandLike], *, shape: Sequence[int] = (), block: int | None = None
+) -> Compute:
     """Sum, Mean, Max or Min of any number of operands, from left to right."""
     step = BINARY["Add" if op in ("Sum", "Mean") else op]
 
@@ -51,7 +54,7 @@ def variadic(op: str, operands: Sequence[OperandLike], *, block: int | None = No
             result = step(result, v)
         return result / float(len(values)) if op == "Mean" else result
 
-    return elementwise(fold, operands, name=op.lower(), block=block)
+    return elementwise(fold, operands, name=op.lower(), shape=shape, block=block)
 
 
 def where(condition: OperandLike, a: OperandLike, b: OperandLike, *, block: int | None = None) -> Compute:
@@ -59,6 +62,6 @@ def where(condition: OperandLike, a: OperandLike, b: OperandLike, *, block: int 
     return elementwise(select, [condition, a, b], name="where", block=block)
 
 
-def scale_shift(x: OperandLike, scale: OperandLike, shift: OperandLike) -> Compute:
+def scale_shift(x: OperandLike, scale: OperandLike, shift: OperandLike, *, block: int | None = None) -> Compute:
     """``x * scale + shift``; scale and shift broadcast against ``x``."""
-    return elementwise(lambda v, a, b: v * a + b, [x, scale, shift], name="scale_shift")
+    return elementwise(lambda v, a, b: v * a + b, [x, scale, shift], name="scale_shift", block=block)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...errors import ExpressionError
-from ..expr import Expr, all_of, cast, const, maximum, minimum, select
+from ..expr import Expr, ExprLike, all_of, any_of, cast, const, equal, maximum, minimum, select
 from ..tensor import Compute
 from .operand import Operand, OperandLike, define, operand
 
@@ -138,7 +138,22 @@ def gather_nd(x: OperandLike, indices: OperandLike, batch_dims: int = 0) -> Comp
     return define((*at.shape[:-1], *a.shape[batch_dims + depth :]), body, name="gather_nd")
 
 
-def triangle(x: OperandLike, k: int, upper: bool) -> Compute:
+def one_hot(indices: OperandLike, depth: int, values: OperandLike, axis: int) -> Compute:
+    """``values[1]`` at position ``indices[...]`` of the new dimension ``axis``, ``values[0]`` elsewhere.
+
+    Negative indices count from the end; others out of range give ``values[0]`` throughout.
+    """
+    at, pair = operand(indices), operand(values)
+
+    def body(*i: Expr) -> Expr:
+        wanted = cast(at.at(*i[:axis], *i[axis + 1 :]), "int64")
+        hit = any_of(equal(wanted, i[axis]), equal(wanted + depth, i[axis]))
+        return select(hit, pair.at(1), pair.at(0))
+
+    return define((*at.shape[:axis], depth, *at.shape[axis:]), body, name="one_hot")
+
+
+def triangle(x: OperandLike, k: ExprLike, upper: bool, *, block: int = 0) -> Compute:
     """Keep the elements on and above (``upper``) or below the ``k``-th diagonal of the last two dimensions; 0
     elsewhere."""
     a = operand(x)
@@ -148,7 +163,7 @@ def triangle(x: OperandLike, k: int, upper: bool) -> Compute:
         zero = const(False) if a.dtype == "bool" else const(0, a.dtype)
         return select(column >= row if upper else column <= row, a.at(*i), zero)
 
-    return define(a.shape, body, name="trilu")
+    return define(a.shape, body, block=block, name="trilu")
 
 
 # ------------------------------------------------------------------------------------------- parts

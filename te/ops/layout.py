@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 
 from ...errors import ExpressionError
-from ..expr import Expr, any_of, cast, const, equal, select
+from ..expr import Expr, cast, const, equal, select
 from ..tensor import Compute
 from .operand import OperandLike, broadcast_shapes, define, operand
 
@@ -118,18 +118,18 @@ def full(shape: Sequence[int], value: float, dtype: str, *, block: int = 0) -> C
     return define(shape, lambda *i: const(value, dtype), block=block, name="full")
 
 
-def one_hot(indices: OperandLike, depth: int, off: OperandLike, on: OperandLike, axis: int = -1) -> Compute:
-    """``on`` at position ``indices[...]`` of the new dimension ``axis``, ``off`` elsewhere; indices count from the
-    end when negative."""
-    a, low, high = operand(indices), operand(off), operand(on)
-    axis = axis % (a.rank + 1)
+def eye(shape: Sequence[int], k: int, dtype: str) -> Compute:
+    """A matrix with 1 on its ``k``-th diagonal (above the main one when positive), 0 elsewhere."""
+    one, zero = (const(True), const(False)) if dtype == "bool" else (const(1, dtype), const(0, dtype))
+    return define(shape, lambda i, j: select(equal(i + k, j), one, zero), name="eye")
 
-    def body(*i: Expr) -> Expr:
-        wanted = cast(a.at(*i[:axis], *i[axis + 1 :]), "int64")
-        hit = any_of(equal(wanted, i[axis]), equal(wanted + depth, i[axis]))
-        return select(hit, high.at(*(0,) * high.rank), low.at(*(0,) * low.rank))
 
-    return define((*a.shape[:axis], depth, *a.shape[axis:]), body, name="one_hot")
+def arange(count: int, start: OperandLike, step: OperandLike, dtype: str) -> Compute:
+    """``start + i * step`` for i below ``count``; start and step hold one element."""
+    first, by = operand(start), operand(step)
+    return define(
+        (count,), lambda i: first.at(*(0,) * first.rank) + cast(i, dtype) * by.at(*(0,) * by.rank), name="arange"
+    )
 
 
 # ------------------------------------------------------------------------------------------- parts

@@ -8,7 +8,7 @@ and variances.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..expr import Expr, call, const, equal, select
 from ..tensor import Compute, reduce_axis
@@ -58,7 +58,7 @@ def log_softmax(x: OperandLike, axes: Sequence[int], *, block: int | None = None
     )
 
 
-def hardmax(x: OperandLike, axes: Sequence[int]) -> Compute:
+def hardmax(x: OperandLike, axes: Sequence[int], *, block: int = 0) -> Compute:
     """1 at the first greatest element over ``axes`` (jointly), 0 elsewhere. Axes are consecutive."""
     a = operand(x)
     first, last = min(axes), max(axes)
@@ -69,7 +69,7 @@ def hardmax(x: OperandLike, axes: Sequence[int]) -> Compute:
     def body(*i: Expr) -> Expr:
         return select(equal(i[first], top.broadcast_at(i, flat_shape)), const(1, a.dtype), const(0, a.dtype))
 
-    return reshape(define(flat_shape, body, name="hardmax"), a.shape)
+    return reshape(define(flat_shape, body, name="hardmax"), a.shape, block=block)
 
 
 def lrn(x: OperandLike, size: int, alpha: float, beta: float, bias: float, *, block: int | None = None) -> Compute:
@@ -96,13 +96,21 @@ def lrn(x: OperandLike, size: int, alpha: float, beta: float, bias: float, *, bl
 
 
 def batch_norm(
-    x: OperandLike, scale: OperandLike, bias: OperandLike, mean: OperandLike, var: OperandLike, epsilon: float
+    x: OperandLike,
+    scale: OperandLike,
+    bias: OperandLike,
+    mean: OperandLike,
+    var: OperandLike,
+    *,
+    epsilon: float,
+    block: int | None = None,
 ) -> Compute:
     """``(x - mean) / sqrt(var + epsilon) * scale + bias``; the statistics broadcast against ``x``."""
     return elementwise(
         lambda v, s, b, m, q: (v - m) * (s / call("sqrt", q + epsilon)) + b,
         [x, scale, bias, mean, var],
         name="batch_norm",
+        block=block,
     )
 
 
@@ -117,7 +125,13 @@ def mean_and_variance(x: OperandLike, axes: Sequence[int]) -> tuple[Operand, Ope
 
 
 def layer_norm(
-    x: OperandLike, axes: Sequence[int], scale: OperandLike | None, bias: OperandLike | None, epsilon: float
+    x: OperandLike,
+    axes: Sequence[int],
+    scale: OperandLike | None,
+    bias: OperandLike | None,
+    *,
+    epsilon: float,
+    block: int | None = None,
 ) -> Compute:
     """Bring ``x`` to mean 0 and variance 1 over ``axes``, then ``* scale + bias`` (which broadcast against ``x``).
 
@@ -134,29 +148,65 @@ def layer_norm(
         result = result * next(given) if scale is not None else result
         return result + next(given) if bias is not None else result
 
-    return elementwise(body, [a, mean, inverse, *factors], name="layer_norm", block=a.block)
+    return elementwise(body, [a, mean, inverse, *factors], name="layer_norm", block=a.block if block is None else block)
 
 
-def rms_norm(x: OperandLike, axes: Sequence[int], scale: OperandLike, epsilon: float) -> Compute:
+def group_norm(
+    x: OperandLike, groups: int, scale: OperandLike, bias: OperandLike, *, epsilon: float, block: int | None = None
+) -> Compute:
+    """Bring each group of channels to mean 0 and variance 1, then ``* scale + bias`` (which broadcast against
+    ``x``)."""
+    a = operand(x)
+    size = a.shape[1] // groups
+    # View as (N, groups, C / groups, *spatial): the statistics are over all but the first two dimensions.
+    grouped_shape = (a.shape[0], groups, size, *a.shape[2:])
+    grouped = Operand(reshape(a, grouped_shape, name="groups"), grouped_shape)
+    mean, variance = mean_and_variance(grouped, range(2, len(grouped_shape)))
+    inverse = _map(variance, lambda v: 1.0 / call("sqrt", v + epsilon), "inverse_deviation")
+    factors = [operand(scale), operand(bias)]
+
+    def body(n: Expr, c: Expr, *spatial: Expr) -> Expr:
+        at = (n, c // size, *(0,) * (len(grouped_shape) - 2))
+        s, b = (f.broadcast_at((n, c, *spatial), a.shape) for f in factors)
+        return (a.at(n, c, *spatial) - mean.at(*at)) * inverse.at(*at) * s + b
+
+    return define(a.shape, body, block=a.block if block is None else block, name="group_norm")
+
+
+def rms_norm(
+    x: OperandLike, axes: Sequence[int], scale: OperandLike, *, epsilon: float, block: int | None = None
+) -> Compute:
     """``x / sqrt(mean(x ** 2) + epsilon) * scale`` over ``axes``."""
     a = operand(x)
     count = float(math.prod(a.shape[d] for d in axes))
     squares = reduce_over(a, axes, reduce_sum, lambda v: v * v, name="squares")
     inverse = _map(squares, lambda v: 1.0 / call("sqrt", v / count + epsilon), "inverse_rms")
-    return elementwise(lambda v, s, w: v * s * w, [a, inverse, scale], name="rms_norm", block=a.block)
+    block = a.block if block is None else block
+    return elementwise(lambda v, s, w: v * s * w, [a, inverse, scale], name="rms_norm", block=block)
 
 
-def lp_normalize(x: OperandLike, axis: int, p: int) -> Compute:
+def mean_variance_normalize(
+    x: OperandLike, axes: Sequence[int], *, epsilon: float, block: int | None = None
+) -> Compute:
+    """``(x - mean) / (deviation + epsilon)`` over ``axes``."""
+    a = operand(x)
+    mean, variance = mean_and_variance(a, axes)
+    inverse = _map(variance, lambda v: 1.0 / (call("sqrt", v) + epsilon), "inverse_deviation")
+    block = a.block if block is None else block
+    return elementwise(lambda v, m, s: (v - m) * s, [a, mean, inverse], name="mean_variance", block=block)
+
+
+def lp_normalize(x: OperandLike, axis: int, p: int, *, block: int | None = None) -> Compute:
     """``x`` divided by its 1- or 2-norm along ``axis``; 0 where that is 0."""
     a = operand(x)
     total = reduce_over(a, [axis], reduce_sum, lambda v: call("abs", v) if p == 1 else v * v, name="norm")
     norm = total if p == 1 else _map(total, lambda v: call("sqrt", v), "root")
-    return elementwise(lambda v, n: select(equal(n, 0), 0.0, v / n), [a, norm], name="lp_normalize", block=a.block)
+    block = a.block if block is None else block
+    return elementwise(lambda v, n: select(equal(n, 0), 0.0, v / n), [a, norm], name="lp_normalize", block=block)
 
 
 # ------------------------------------------------------------------------------------------- parts
 
 
-def _map(x: Operand, fn: object, name: str) -> Operand:
-    assert callable(fn)
+def _map(x: Operand, fn: Callable[[Expr], Expr], name: str) -> Operand:
     return Operand(define(x.shape, lambda *i: fn(x.at(*i)), block=x.block, name=name), x.shape, x.block)

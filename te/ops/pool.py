@@ -89,24 +89,28 @@ def lp_pool(
     return _root(Operand(total, (*a.shape[:2], *w.outputs), block), p, "lp_pool")
 
 
-def global_avg_pool(x: OperandLike) -> Compute:
+def global_avg_pool(x: OperandLike, *, block: int | None = None) -> Compute:
     """The mean of each channel, (N, C, 1, ..., 1)."""
     a = operand(x)
-    total = _global(a, reduce_sum, lambda v: v, "global_sum")
-    count = math.prod(a.shape[2:])
-    return define(total.shape, lambda *i: total.at(*i) / float(count), block=a.block, name="global_avg_pool")
+    block = a.block if block is None else block
+    total = _global(a, reduce_sum, lambda v: v, "global_sum", block)
+    count = float(math.prod(a.shape[2:]))
+    return define(total.shape, lambda *i: total.at(*i) / count, block=block, name="global_avg_pool")
 
 
-def global_max_pool(x: OperandLike) -> Compute:
+def global_max_pool(x: OperandLike, *, block: int | None = None) -> Compute:
     """The greatest value of each channel, (N, C, 1, ..., 1)."""
-    result = _global(operand(x), reduce_max, lambda v: v, "global_max_pool").tensor
-    assert isinstance(result, Compute)
-    return result
+    a = operand(x)
+    top = _global(a, reduce_max, lambda v: v, "global_max_pool", a.block if block is None else block)
+    assert isinstance(top.tensor, Compute)
+    return top.tensor
 
 
-def global_lp_pool(x: OperandLike, p: int = 2) -> Compute:
+def global_lp_pool(x: OperandLike, p: int = 2, *, block: int | None = None) -> Compute:
     """The p-norm of each channel, (N, C, 1, ..., 1)."""
-    return _root(_global(operand(x), reduce_sum, lambda v: _absolute_power(v, p), "global_sum"), p, "global_lp_pool")
+    a = operand(x)
+    total = _global(a, reduce_sum, lambda v: _absolute_power(v, p), "global_sum", a.block if block is None else block)
+    return _root(total, p, "global_lp_pool")
 
 
 # ------------------------------------------------------------------------------------------- parts
@@ -129,7 +133,9 @@ def _pool(
     return define((*x.shape[:2], *w.outputs), body, block=block, name=name, tag="pool", attrs=w.attrs())
 
 
-def _global(x: Operand, combine: Callable[..., Reduce], term: Callable[[Expr], ExprLike], name: str) -> Operand:
+def _global(
+    x: Operand, combine: Callable[..., Reduce], term: Callable[[Expr], ExprLike], name: str, block: int
+) -> Operand:
     spatial = x.shape[2:]
     shape = (*x.shape[:2], *(1,) * len(spatial))
 
@@ -137,7 +143,7 @@ def _global(x: Operand, combine: Callable[..., Reduce], term: Callable[[Expr], E
         taps = [reduce_axis(size, f"k{d}") for d, size in enumerate(spatial)]
         return combine(term(x.at(i[0], i[1], *taps)), taps)
 
-    return Operand(define(shape, body, block=x.block, name=name, tag="global_pool"), shape, x.block)
+    return Operand(define(shape, body, block=block, name=name, tag="global_pool"), shape, block)
 
 
 def _absolute_power(value: Expr, p: int) -> Expr:

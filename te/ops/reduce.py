@@ -132,7 +132,9 @@ def arg_reduce(
     return _finish(index, lambda v: minimum(maximum(v, 0), size - 1), "index")
 
 
-def cumulative_sum(x: OperandLike, axis: int, *, exclusive: bool = False, reverse: bool = False) -> Compute:
+def cumulative_sum(
+    x: OperandLike, axis: int, *, exclusive: bool = False, reverse: bool = False, block: int = 0
+) -> Compute:
     """Running sums along ``axis``: element i sums those up to i (before it, if ``exclusive``; from the end, if
     ``reverse``)."""
     a = operand(x)
@@ -144,7 +146,7 @@ def cumulative_sum(x: OperandLike, axis: int, *, exclusive: bool = False, revers
             return reduce_sum(term, k, where=k.var > here if exclusive else k.var >= here)
         return reduce_sum(term, k, where=k.var < here if exclusive else k.var <= here)
 
-    return define(a.shape, body, name="cumulative_sum", tag="reduce")
+    return define(a.shape, body, block=block, name="cumulative_sum", tag="reduce")
 
 
 # ------------------------------------------------------------------------------------------- parts

@@ -1,0 +1,83 @@
+"""One group of nodes to one workload."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ...errors import InternalError, OnnxError
+from ...te.ops.operand import Operand, define
+from ...te.tensor import Compute, Placeholder, Tensor
+from ...te.workload import Workload, workload
+from ..ir import Graph, Group, Node, Value
+from .context import Context
+from .registry import rule_of
+
+
+@dataclass(frozen=True, eq=False)
+class LoweredGroup:
+    """A group as a workload.
+
+    workload   what the group's kernel computes, on physical shapes
+    inputs     the value of each of ``workload.inputs``; one value may stand for several inputs
+    constants  position in ``inputs`` -> array in that placeholder's shape (padded, blocked), for the constant ones
+    outputs    the value of each of ``workload.outputs``
+    nodes      the nodes that it stands for, in order
+    """
+
+    workload: Workload
+    inputs: tuple[Value, ...]
+    constants: dict[int, np.ndarray[Any, Any]]
+    outputs: tuple[Value, ...]
+    nodes: tuple[Node, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The ONNX names of the nodes."""
+        return tuple(name for node in self.nodes for name in node.names)
+
+
+def lower_group(group: Group, graph: Graph) -> LoweredGroup:
+    """Make the workload of a kernel group.
+
+    Errors: OnnxError, naming the node, for an operator that has no rule.
+    """
+    ctx = Context(graph)
+    for node in group.nodes:
+        for value, tensor in zip(node.outputs, _lower_node(ctx, node), strict=True):
+            _check(node, value, tensor)
+            ctx.tensors[value] = tensor
+    outputs = tuple(_output(ctx, value) for value in group.outputs)
+    reads = workload(outputs).inputs
+    inputs = tuple(p for p in ctx.inputs if p in reads)
+    return LoweredGroup(
+        workload(outputs, inputs),
+        tuple(ctx.inputs[p] for p in inputs),
+        {i: ctx.arrays[p] for i, p in enumerate(inputs) if p in ctx.arrays},
+        tuple(group.outputs),
+        tuple(group.nodes),
+    )
+
+
+def _lower_node(ctx: Context, node: Node) -> list[Tensor]:
+    entry = rule_of(node.op)
+    if entry is None:
+        raise OnnxError(f"{'+'.join(node.names) or node.op}: operator {node.op} is not supported")
+    result = entry.rule(ctx, node)
+    return result if isinstance(result, list) else [result]
+
+
+def _check(node: Node, value: Value, tensor: Tensor) -> None:
+    if tensor.shape != value.physical_shape or tensor.dtype != value.dtype:
+        raise InternalError(f"lowering of {node!r} made {tensor!r} for {value!r}")
+
+
+def _output(ctx: Context, value: Value) -> Compute:
+    """The compute of an output; what is an input as well (Identity) is copied."""
+    tensor = ctx.tensor(value)
+    if isinstance(tensor, Placeholder):
+        x = Operand(tensor, value.shape, value.layout.block)
+        return define(value.shape, x.at, block=value.layout.block, name="copy")
+    return tensor
