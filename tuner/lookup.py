@@ -2,50 +2,73 @@
 
 from __future__ import annotations
 
-from ..errors import ScheduleError
-from ..schedule.decide import Decisions, Replay
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import Error, ScheduleError
+from ..graph.compile import Found
+from ..runtime.report import Origin
+from ..schedule.decide import Replay
 from ..schedule.schedule import Schedule
 from ..schedule.space import instantiate
 from ..target import Target
 from ..te.workload import Workload
 from .database import Database
+from .record import Record
+
+_SAME_CODE = ("triple", "vector_bits", "vector_registers")
+"""What two machines must share for one's schedule to be worth a try on the other."""
 
 
 class ScheduleLookup:
-    """``lookup(workload, target)`` returns the best decisions that a log has for it, or None.
+    """``lookup(workload, target)`` returns the best decisions that a log has for it, or None; see
+    :data:`luthier.graph.compile.Schedules`.
 
-    Counts what it answered, so that no build misses the log silently: ``tuned``, ``default`` (nothing in the log for
-    this task and machine) and ``stale`` (a record that this version's space no longer understands).
+    A record of this very machine and thread count gives a ``tuned`` schedule. Without one, the record of the most
+    similar machine gives a ``reused`` one, if ``reuse`` allows it. :attr:`counts` says how often each happened, so that
+    no build misses the log silently; ``stale`` counts records that this version's space no longer understands.
     """
 
-    def __init__(self, log: Database, target: Target | None = None) -> None:
-        self.log, self.target = log, target
-        self.tuned = self.default = self.stale = 0
+    def __init__(self, log: Database, target: Target | None = None, *, reuse: bool = True) -> None:
+        self.log, self.target, self.reuse = log, target, reuse
+        self.counts: Counter[str] = Counter(tuned=0, reused=0, default=0, stale=0)
 
-    def __call__(self, workload: Workload, target: Target | None = None) -> Decisions | None:
+    def __call__(self, workload: Workload, target: Target | None = None) -> Found | None:
         machine = target or self.target
         if machine is None:
-            raise ScheduleError("schedules_from_log: no target was given, here or when the lookup was made")
-        record = self.log.best(workload.key, machine, space="")
-        if record is None:
-            self.default += 1
-            return None
-        try:
-            instantiate(workload, Replay(record.decisions), machine)
-        except ScheduleError:
-            self.stale += 1
-            return None
-        self.tuned += 1
-        return dict(record.decisions)
+            raise Error("schedules_from_log: no target was given, neither here nor when the lookup was made")
+        record, origin = self.log.best(workload.key, machine, space=""), "tuned"
+        if record is None and self.reuse:
+            record, origin = self._similar(workload.key, machine), "reused"
+        if record is not None and not _fits(record, workload, machine):
+            self.counts["stale"] += 1
+            record = None
+        self.counts[origin if record else "default"] += 1
+        return None if record is None else Found(dict(record.decisions), _ORIGINS[origin])
+
+    def _similar(self, key: str, target: Target) -> Record | None:
+        """The best record of the machine that differs from ``target`` in the fewest fields."""
+        wanted = target.fingerprint()
+        candidates = [
+            r
+            for r in self.log.records(key)
+            if r.ok and r.verified and not r.space and all(r.target.get(f) == wanted[f] for f in _SAME_CODE)
+        ]
+        return min(candidates, key=lambda r: (_distance(r.target, wanted), r.best_s), default=None)
 
     def __str__(self) -> str:
-        stale = f", {self.stale} recorded by another version" if self.stale else ""
-        return f"{self.tuned} tuned, {self.default} default{stale}"
+        c = self.counts
+        stale = f", {c['stale']} of the records from another version" if c["stale"] else ""
+        return f"{c['tuned']} tuned, {c['reused']} reused, {c['default']} default{stale}"
 
 
-def schedules_from_log(log: Database, target: Target | None = None) -> ScheduleLookup:
-    """Make a lookup for :func:`luthier.graph.compile`; ``target`` is the machine to look for when a call names none."""
-    return ScheduleLookup(log, target)
+_ORIGINS: dict[str, Origin] = {"tuned": "tuned", "reused": "reused"}
+
+
+def schedules_from_log(log: Database, target: Target | None = None, *, reuse: bool = True) -> ScheduleLookup:
+    """Make a lookup for :func:`luthier.graph.compile.compile_model`; ``target`` stands in where a call names none."""
+    return ScheduleLookup(log, target, reuse=reuse)
 
 
 def best_schedule(log: Database, workload: Workload, target: Target, space: str | None = None) -> Schedule | None:
@@ -59,3 +82,15 @@ def best_schedule(log: Database, workload: Workload, target: Target, space: str 
     schedule = Schedule.replay(workload, record.trace)
     schedule.decisions = dict(record.decisions)
     return schedule
+
+
+def _fits(record: Record, workload: Workload, target: Target) -> bool:
+    try:
+        instantiate(workload, Replay(record.decisions), target)
+    except ScheduleError:
+        return False
+    return True
+
+
+def _distance(a: Mapping[str, Any], b: Mapping[str, Any]) -> int:
+    return sum(a.get(field) != b.get(field) for field in {*a, *b})

@@ -2,8 +2,8 @@
 
 A task's search is taken to make equal steps each time its trials double: what the last doubling gained, the next
 one may gain half of. A task that was hardly explored has a prior instead, scaled by its headroom: how far it is from
-the best arithmetic rate and memory rate seen on any task of this machine. (Compare the gradient of Zheng et al.,
-"Ansor", OSDI 2020; weights are uses x time there too.)
+a roofline made of the target's arithmetic rate (or the best seen, if higher) and of its memory's. (Compare the
+gradient of Zheng et al., "Ansor", OSDI 2020; weights are uses x time there too.)
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ..target import Target
 from .search import Searcher
 from .task import TuningTask
 
 PRIOR_GAIN = 0.5
-PRIOR_TRIALS = 16.0
-LEAST_FLOPS_PER_S = 20e9
-LEAST_BYTES_PER_S = 10e9
+PRIOR_TRIALS = 32.0
+LEAST_HEADROOM = 0.1
+ASSUMED_CLOCK_HZ = 3.5e9
+ASSUMED_BYTES_PER_S = 25e9
 UNKNOWN_SLOWDOWN = 10.0
 
 
@@ -54,8 +56,10 @@ class TaskScheduler:
     stop_below  end when all tasks together can be expected to gain less than this fraction; 0: never
     """
 
-    def __init__(self, tasks: Sequence[TaskProgress], stop_below: float = 0.01) -> None:
+    def __init__(self, tasks: Sequence[TaskProgress], target: Target, stop_below: float = 0.01) -> None:
         self.tasks, self.stop_below = list(tasks), stop_below
+        flops_per_cycle = 2.0 * target.fma_units * target.lanes()
+        self._flops_per_s = flops_per_cycle * ASSUMED_CLOCK_HZ * max(target.threads, 1)
 
     def next(self) -> TaskProgress | None:
         """The task whose next trials promise most; None when all are exhausted or the rest is not worth its time.
@@ -98,16 +102,16 @@ class TaskScheduler:
         return max(prior, 0.5 * (1.0 - t.best_s / half))
 
     def headroom(self, t: TaskProgress) -> float:
-        """How much of a task's time is more than the machine has been seen to need; within [0.05, 1]."""
+        """How much of a task's time is more than the roofline allows for; at least 0.1, as better algorithms exist."""
         if not math.isfinite(t.best_s):
             return 1.0
-        return min(max(1.0 - self.least_s(t) / t.best_s, 0.05), 1.0)
+        return min(max(1.0 - self.least_s(t) / t.best_s, LEAST_HEADROOM), 1.0)
 
     def least_s(self, t: TaskProgress) -> float:
-        """A roofline for a task, from the best rates that any task has reached."""
+        """The roofline's time for a task."""
         done = [o for o in self.tasks if math.isfinite(o.best_s)]
-        flops_per_s = max([LEAST_FLOPS_PER_S, *(o.task.workload.flops / o.best_s for o in done)])
-        bytes_per_s = max([LEAST_BYTES_PER_S, *(o.task.workload.bytes_moved / o.best_s for o in done)])
+        flops_per_s = max([self._flops_per_s, *(o.task.workload.flops / o.best_s for o in done)])
+        bytes_per_s = max([ASSUMED_BYTES_PER_S, *(o.task.workload.bytes_moved / o.best_s for o in done)])
         return max(t.task.workload.flops / flops_per_s, t.task.workload.bytes_moved / bytes_per_s, 1e-9)
 
     @property

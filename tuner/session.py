@@ -66,7 +66,7 @@ def tune(
     model = make_cost_model(cost_model, seed)
     with measurer or Measurer(target) as measurer, Progress(progress, budget_s, trials) as shown:
         states = [_start(t, log, target, search, model, seed) for t in chosen]
-        scheduler = TaskScheduler(states, stop_below)
+        scheduler = TaskScheduler(states, target, stop_below)
         session = _Session(log, target, measurer, model, scheduler, shown, search, seed)
         return session.run(budget_s, trials)
 
