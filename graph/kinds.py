@@ -20,7 +20,7 @@ ELEMENTWISE = UNARY | NARY | PER_CHANNEL
 """Each element of the output depends on one element of each input."""
 
 POOLS = frozenset({"AveragePool", "LpPool", "MaxPool"})
-GLOBAL_POOLS = frozenset({"GlobalAveragePool", "GlobalMaxPool"})
+GLOBAL_POOLS = frozenset({"GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool"})
 RESHAPES = frozenset({"Dropout", "Flatten", "Identity", "PhysicalFlatten", "Reshape", "Squeeze", "Unsqueeze"})
 """Operators that return their input's elements in the same order."""
 

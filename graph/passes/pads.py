@@ -26,7 +26,10 @@ def fold_pads(graph: Graph) -> Graph:
         if min(pads) < 0 or any(begins[:2]) or any(ends[:2]) or not _takes(node, pad.attrs["value"]):
             return False
         extra = (*begins[2:], *ends[2:])
-        node.attrs["pads"] = tuple(a + b for a, b in zip(node.attrs["pads"], extra, strict=True))
+        total = tuple(a + b for a, b in zip(node.attrs["pads"], extra, strict=True))
+        if node.op != "Conv" and any(p >= k for p, k in zip(total, node.attrs["kernel_shape"] * 2, strict=True)):
+            return False  # a pool's window must not lie in the padding altogether
+        node.attrs["pads"] = total
         if node.op == "AveragePool":
             node.attrs["count_include_pad"] = 1
         source = pad.inputs[0]

@@ -182,7 +182,7 @@ FORMS = {
 
 @pytest.mark.parametrize("case", FORMS)
 def test_internal_form(case):
-    """Attributes come out in the one form, and the graph, exported, computes what ONNX Runtime makes of the original."""
+    """Attributes come out in the one form; the graph, exported, computes what ONNX Runtime makes of the original."""
     opset, proto_node, constants, op, attrs = FORMS[case]
     proto = model([proto_node], {"x": [1, 4, 5, 1]}, list(proto_node.output), constants, opset)
     for info in proto.graph.output:

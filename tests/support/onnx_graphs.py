@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from onnx import helper, numpy_helper
 
 from luthier.graph.export import to_onnx
 from luthier.graph.ir import Graph
+from luthier.graph.onnx_import import load_model
+from luthier.graph.passes.clean import eliminate_dead
 
 Array = np.ndarray[Any, Any]
 
@@ -95,3 +97,55 @@ def check_consistent(graph: Graph) -> None:
     assert set(graph.outputs) <= defined
     for v, a in graph.constants.items():
         assert (v.shape, v.dtype) == (a.shape, a.dtype.name), v
+
+
+# --------------------------------------------------------------------------------- building blocks
+
+_RNG = np.random.default_rng(0)
+
+
+def weights(*shape: int) -> Array:
+    return _RNG.standard_normal(shape).astype(np.float32)
+
+
+def positive(*shape: int) -> Array:
+    return _RNG.uniform(0.5, 2, shape).astype(np.float32)
+
+
+def load(
+    nodes: Sequence[onnx.NodeProto],
+    shape: Sequence[int],
+    constants: Mapping[str, Any] | None = None,
+    outputs: Sequence[str] = ("y",),
+    opset: int = 17,
+) -> Graph:
+    """The graph of ``nodes`` with one input ``x``."""
+    return load_model(model(nodes, {"x": shape}, list(outputs), constants, opset))
+
+
+def _snapshot(graph: Graph) -> tuple[Any, ...]:
+    nodes = [(n, n.op, list(n.inputs), list(n.outputs), dict(n.attrs), n.names) for n in graph.nodes]
+    return nodes, dict(graph.constants), list(graph.outputs)
+
+
+def apply_passes(graph: Graph, *passes: Callable[[Graph], Graph]) -> Graph:
+    """Run passes, then drop dead code; check the invariants of every pass."""
+    before = _snapshot(graph)
+    result = graph
+    for one in passes:
+        result = one(result)
+        check_consistent(result)
+    assert _snapshot(graph) == before
+    result = eliminate_dead(result)
+    check_consistent(result)
+    assert_same(graph, result)
+    return result
+
+
+def batch_norm(source: str, target: str) -> onnx.NodeProto:
+    return node("BatchNormalization", f"{source} s b m v", target, epsilon=1e-3, name=f"bn_{target}")
+
+
+def norm(channels: int) -> dict[str, Array]:
+    """The constants of :func:`batch_norm`."""
+    return {"s": weights(channels), "b": weights(channels), "m": weights(channels), "v": positive(channels)}
