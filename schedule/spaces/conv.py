@@ -34,7 +34,7 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
     """The space of direct convolutions whose output is channel-blocked; others take the general space."""
     anchor = s.workload.anchor
     lanes = target.lanes()
-    if len(s.workload.outputs) != 1 or len(anchor.shape) != 5 or anchor.shape[4] % lanes or 0 in anchor.shape:
+    if not _is_blocked_image(s, anchor, lanes) or (anchor.shape[4] > lanes and anchor.shape[1] > 1):
         general(s, d, target)
         return
     out = output_of(s)
@@ -55,10 +55,9 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
     steps = d.choose("unroll_channels", [1, 2, 4], default_channel_unroll(anchor, rows * columns * vectors))
 
     n, co, oh, ow, ci = out.leaves
-    if blocked_channels:
-        ci_outer, ci = s.split(out, ci, lanes)
-        s.reorder(out, [n, co, ci_outer, oh, ow, ci])
-        co = s.fuse(out, co, ci_outer)
+    if ci.extent > lanes:  # one block holds all channels: its vectors take the place of the blocks
+        n = s.fuse(out, n, co)
+        co, ci = s.split(out, ci, lanes)
     co_o, co_i = s.split(out, co, vectors, tail="guard")
     oh_o, oh_i = s.split(out, oh, rows, tail="guard")
     ow_o, ow_i = s.split(out, ow, columns, tail="guard")
@@ -70,14 +69,16 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
     if rows > 1:
         s.partition(out, oh_o, window_y.border_cuts(rows))
     s.partition(out, co_o, tail_cut(co.extent, vectors))
-    s.parallel(out, fuse_all(s, out, outer[:3]))
+    chunks = outer[0].extent * outer[1].extent * outer[2].extent
+    few = target.threads > 1 and chunks < 4 * target.threads
+    s.parallel(out, fuse_all(s, out, outer if few else outer[:3]))
 
     image, channels, row, column, lane = conv.roots
     reduced = list(conv.reduce_roots)
     spatial = [image, row, column, channels]  # channels innermost: one broadcast serves all of a point's vectors
-    if blocked_channels:
-        lane_outer, lane = s.split(conv, lane, lanes)
-        spatial.append(lane_outer)
+    if lane.extent > lanes:
+        vector, lane = s.split(conv, lane, lanes)
+        spatial.append(vector)
     taps_y, taps_x = reduced[1], reduced[2]
     if len(reduced) == 3:
         reduced = [taps_y, taps_x, reduced[0]]  # the rolled loop innermost keeps the blocks of code small
@@ -97,8 +98,7 @@ def window(s: Schedule, d: Decider, target: Target) -> None:
     """The space of depthwise convolution and pooling: each channel block on its own, all taps unrolled."""
     anchor = s.workload.anchor
     lanes = target.lanes()
-    shape_fits = len(anchor.shape) == 5 and anchor.shape[4] % lanes == 0 and 0 not in anchor.shape
-    if len(s.workload.outputs) != 1 or not shape_fits or len(anchor.reduce_axes) != 2:
+    if not _is_blocked_image(s, anchor, lanes) or len(anchor.reduce_axes) != 2:
         general(s, d, target)
         return
     out = output_of(s)
@@ -146,6 +146,12 @@ def window(s: Schedule, d: Decider, target: Target) -> None:
 
 
 # ---------------------------------------------------------------------------------------- parts
+
+
+def _is_blocked_image(s: Schedule, anchor: Compute, lanes: int) -> bool:
+    """Whether the anchor is a channel-blocked image of whole vectors, and the workload has it as its one result."""
+    whole = len(anchor.shape) == 5 and anchor.shape[4] % lanes == 0 and 0 not in anchor.shape
+    return whole and len(s.workload.outputs) == 1
 
 
 def windows(anchor: Compute) -> tuple[Window, Window]:

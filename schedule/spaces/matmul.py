@@ -60,7 +60,7 @@ def matmul(s: Schedule, d: Decider, target: Target) -> None:
 
     *product_batch, p_m, p_n = product.roots
     (p_k,) = product.reduce_roots
-    p_v, p_l = s.split(product, p_n, lanes)
+    p_v, p_l = s.split(product, p_n, lanes, tail="guard")
     s.reorder(product, [*product_batch, p_k, p_m, p_v, p_l])
     if k % steps == 0 and steps > 1:
         _, step = s.split(product, p_k, steps)

@@ -10,6 +10,7 @@ from luthier import config, te
 from luthier.codegen.detect import named_target
 from luthier.codegen.interpret import interpret
 from luthier.codegen.pipeline import lower_schedule
+from luthier.runtime.function import build
 from luthier.schedule import Default, Random, Schedule, instantiate
 from luthier.te.evaluate import evaluate
 
@@ -21,23 +22,28 @@ def arrays_for(workload, seed=0):
     return [rng.standard_normal(p.shape).astype(p.dtype) for p in workload.inputs]
 
 
-def run(schedule, target, threads=1):
-    """Interpret the lowered schedule on seeded inputs; returns (result, reference)."""
-    workload = schedule.workload
-    inputs = arrays_for(workload)
+def check(schedule, target, threads=1):
+    """The compiled schedule gives what the evaluator does."""
+    inputs = arrays_for(schedule.workload)
+    with config.override(verify=True):
+        function = build(schedule, target, threads=threads)
+    found = function(*inputs)
+    found = found if isinstance(found, (tuple, list)) else [found]
+    for f, expected in zip(found, evaluate(schedule.workload, inputs), strict=True):
+        np.testing.assert_allclose(f, expected, rtol=2e-5, atol=2e-5)
+
+
+def check_loops(schedule, target, threads=1):
+    """So does the loop IR under the interpreter, which checks every index."""
+    inputs = arrays_for(schedule.workload)
     with config.override(verify=True):
         fn = lower_schedule(schedule, target)
-    physical = [
-        schedule.layouts[p].apply(a) if p in schedule.layouts else a for p, a in zip(workload.inputs, inputs, strict=True)
-    ]
-    outputs = [np.full(t.shape, np.nan, t.dtype) for t in workload.outputs]
+    layouts = [schedule.layouts.get(p) for p in schedule.workload.inputs]
+    physical = [a if layout is None else layout.apply(a) for layout, a in zip(layouts, inputs, strict=True)]
+    outputs = [np.full(t.shape, np.nan, t.dtype) for t in schedule.workload.outputs]
     interpret(fn, [*physical, *outputs], threads=threads)
-    return outputs, evaluate(workload, inputs)
-
-
-def check(schedule, target, threads=1):
-    for found, expected in zip(*run(schedule, target, threads), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-5)
+    for f, expected in zip(outputs, evaluate(schedule.workload, inputs), strict=True):
+        np.testing.assert_allclose(f, expected, rtol=2e-5, atol=2e-5)
 
 
 WORKLOADS = {
@@ -50,6 +56,8 @@ WORKLOADS = {
     "conv dilated": conv_relu(size=(5, 6), dilation=2, pad=2, outputs=16),
     "conv image of one pixel": conv_relu(size=(1, 1), outputs=16),
     "conv groups": conv_relu(channels=32, outputs=32, groups=2, size=(2, 3)),
+    "conv all channels in one block": conv_relu(channels=48, outputs=48, groups=1, size=(2, 3), block=48),
+    "conv groups that cut blocks": conv_relu(channels=48, outputs=48, groups=2, size=(2, 3), block=48),
     "depthwise": conv_relu(channels=16, outputs=16, groups=16, size=(5, 6)),
     "matmul": matmul(5, 37, 9, constant=True),
     "matmul one row": matmul(1, 70, 8, constant=True),
@@ -75,6 +83,22 @@ def test_random_schedules(name):
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_unscheduled_loops_are_the_definition(name):
     check(Schedule(WORKLOADS[name]), TARGETS["x86-64-v2"])
+
+
+SMALL = {
+    "conv 3x3": conv_relu(size=(3, 4), outputs=16),
+    "conv channel tail": conv_relu(channels=20, size=(2, 2), outputs=24),
+    "matmul": matmul(5, 37, 4),
+    "softmax": softmax(2, 9),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_loops_stay_in_bounds(name):
+    target = TARGETS["x86-64-v4"]
+    check_loops(Schedule(SMALL[name]), target)
+    check_loops(instantiate(SMALL[name], Default(), target), target)
+    check_loops(instantiate(SMALL[name], Random(random.Random(1)), target), target, threads=3)
 
 
 def test_empty_extents():
