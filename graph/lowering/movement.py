@@ -52,7 +52,8 @@ def depth_to_space(ctx: Context, node: Node) -> Compute:
 
 @lowers("SpaceToDepth")
 def space_to_depth(ctx: Context, node: Node) -> Compute:
-    return layout.space_to_depth(_x(ctx, node), int(node.attrs["blocksize"]), block=_block(node))
+    mode = str(node.attrs.get("mode") or "DCR")
+    return layout.space_to_depth(_x(ctx, node), int(node.attrs["blocksize"]), mode, block=_block(node))
 
 
 @lowers("ChannelShuffle")

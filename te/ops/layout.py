@@ -88,16 +88,17 @@ def depth_to_space(x: OperandLike, size: int, mode: str = "DCR", *, block: int =
     return define((n, channels, h * size, w * size), body, block=block, name="depth_to_space")
 
 
-def space_to_depth(x: OperandLike, size: int, *, block: int = 0) -> Compute:
-    """Move ``size`` x ``size`` squares of the image into channels; the inverse of DCR."""
+def space_to_depth(x: OperandLike, size: int, mode: str = "DCR", *, block: int = 0) -> Compute:
+    """Move ``size`` x ``size`` squares of the image into channels; the inverse of :func:`depth_to_space`."""
     a = operand(x)
     n, c, h, w = a.shape
+    square = size * size
 
-    def body(i: Expr, k: Expr, y: Expr, z: Expr) -> Expr:
-        offset = k // c
-        return a.at(i, k % c, y * size + offset // size, z * size + offset % size)
+    def body(n: Expr, k: Expr, h: Expr, w: Expr) -> Expr:
+        offset, channel = (k // c, k % c) if mode == "DCR" else (k % square, k // square)
+        return a.at(n, channel, h * size + offset // size, w * size + offset % size)
 
-    return define((n, c * size * size, h // size, w // size), body, block=block, name="space_to_depth")
+    return define((n, c * square, h // size, w // size), body, block=block, name="space_to_depth")
 
 
 def channel_shuffle(x: OperandLike, groups: int, *, block: int = 0) -> Compute:

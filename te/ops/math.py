@@ -91,14 +91,16 @@ def modulo(x: Expr, y: Expr) -> Expr:
     """Remainder with the sign of the divisor (Python's ``%``)."""
     if dt.is_integer(x.dtype):
         return x % y
-    return x - call("floor", x / y) * y
+    rest = fmod(x, y)
+    return select(rest * y < 0, rest + y, rest)
 
 
 def fmod(x: Expr, y: Expr) -> Expr:
-    """Remainder with the sign of the dividend (C's ``%`` and ``fmod``)."""
+    """Remainder with the sign of the dividend (C's ``%`` and ``fmod``); of floats, exact while the quotient is."""
     if dt.is_integer(x.dtype):
         return x - divide(x, y) * y
-    return x - call("trunc", x / y) * y
+    unchanged = all_of(call("isinf", y), logical_not(call("isinf", x)))
+    return select(unchanged, x, x - call("trunc", x / y) * y)
 
 
 def negate(x: Expr) -> Expr:

@@ -92,7 +92,9 @@ def _position(index: Expr, d: Resampling, coordinates: str) -> Expr:
         case "asymmetric":
             return i / d.scale
         case "align_corners":
-            return i * ((d.size - 1) / (d.outputs - 1)) if d.outputs > 1 else const(0.0)
+            # ONNX counts with the exact size, scale * size, of which ``outputs`` is the integer part.
+            exact = d.scale * d.size
+            return i * ((d.size - 1) / (exact - 1)) if exact != 1 and d.outputs > 1 else const(0.0)
         case "pytorch_half_pixel" if d.outputs == 1:
             return const(0.0)
         case "half_pixel_symmetric":
