@@ -375,9 +375,8 @@ class MemoryPart(IndexPart):
         for buffer, slots in self.slots.items():
             base, element = self.pointers[buffer], MEMORY_TYPE[buffer.dtype]
             ordered = sorted(slots)
-            apart = all(
-                at + max(lanes, 1) <= then for (at, lanes), (then, _) in zip(ordered, ordered[1:], strict=False)
-            )
+            neighbours = zip(ordered, ordered[1:], strict=False)
+            apart = all(at + max(lanes, 1) <= then for (at, lanes), (then, _) in neighbours)
             if apart and buffer not in self.whole:
                 for (_, lanes), name in slots.items():
                     lines.append(f"{name} = alloca {vector(element, lanes)}, align {buffer.alignment}")

@@ -8,6 +8,7 @@ Next: :mod:`.emit_core`.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -63,6 +64,6 @@ def splat_literal(element: str, text: str, lanes: int) -> str:
     return f"splat ({element} {text})" if lanes else text
 
 
-def lane_list(element: str, values: list[int]) -> str:
+def lane_list(element: str, values: Sequence[int]) -> str:
     """A vector constant of integers: ``<i32 0, i32 1>``."""
-    return "<" + ", ".join(f"{element} {v}" for v in values) + ">"
+    return "<" + ", ".join(f"{element} {int(v)}" for v in values) + ">"
