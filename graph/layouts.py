@@ -32,6 +32,8 @@ from .passes.rewrite import copy_graph
 Kind = Literal["plain", "blocked", "whole"]
 _KINDS: tuple[Kind, ...] = ("plain", "blocked", "whole")
 _MAX_WASTE = 1 / 8
+_CONVOLUTION_FIRST = 1.1
+"""A conversion at a convolution costs more than one elsewhere: it keeps the nodes between them from fusing with it."""
 _PREFER_BLOCKED = 0.1
 """Cost, as a part of a value's bytes, of a whole region where a blocked one is possible: its concatenations copy."""
 
@@ -137,8 +139,9 @@ class _Assigner:
                 cost = self._region(value).cost
                 for kind in _KINDS:
                     if not self._conv_takes(node, value, self._layout(value, kind)):
-                        cost[kind] += _size_bytes(value)
-                if self._layout(value, "blocked").block == self.block:
+                        cost[kind] += _CONVOLUTION_FIRST * _size_bytes(value)
+                blocked = self._layout(value, "blocked")
+                if blocked.block == self.block and self._conv_takes(node, value, blocked):
                     cost["whole"] += _PREFER_BLOCKED * _size_bytes(value)
             return
         if tied:
