@@ -63,15 +63,15 @@ def shapes_of(pairs: list[tuple[str, tuple[int, ...]]]) -> dict[str, tuple[int, 
     return dict(pairs) or None
 
 
-def output_path(text: str) -> Path:
+def output_path(text: str | Path, option: str = "--output") -> Path:
     """Check that a file can be created at ``text`` before the work for it begins."""
     path = Path(text)
     if path.is_dir():
-        raise UsageError(f"--output {path}: is a directory; give a file name")
+        raise UsageError(f"{option} {path}: is a directory; give a file name")
     if not path.parent.is_dir():
-        raise UsageError(f"--output {path}: the directory {path.parent} does not exist; create it first")
+        raise UsageError(f"{option} {path}: the directory {path.parent} does not exist; create it first")
     if not os.access(path.parent, os.W_OK):
-        raise UsageError(f"--output {path}: no permission to write into {path.parent}")
+        raise UsageError(f"{option} {path}: no permission to write into {path.parent}")
     return path
 
 

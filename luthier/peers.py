@@ -50,10 +50,10 @@ class Luthier(Engine):
 
     def __init__(self, executable: Executable, name: str = "luthier") -> None:
         self.name = name
-        self._executable = executable
+        self.executable = executable
 
     def run(self, feed: Feed) -> list[Array]:
-        return self._executable.run(None, feed)
+        return self.executable.run(None, feed)
 
 
 class Peer(Engine):
