@@ -14,7 +14,7 @@ from .runtime.openmp import default_threads, usable_threads
 from .tuner.database import open_log
 from .tuner.model_tasks import model_tasks
 from .tuner.report import TuneReport
-from .tuner.search import SEARCHERS
+from .tuner.search import find_searcher
 from .tuner.session import tune as tune_tasks
 from .tuner.task import tuning_tasks
 
@@ -25,7 +25,7 @@ RACE_S = 4.0
 
 def tune(arguments: Namespace) -> None:
     """Tune a model's tasks. Everything that can be refused is refused before the log is touched."""
-    SEARCHERS.get(arguments.search)
+    find_searcher(arguments.search)
     target = host_target(usable_threads(arguments.threads or default_threads()))
     tasks = tuning_tasks(model_tasks(arguments.model, target, shapes_of(arguments.shape)), arguments.task)
     path = Path(arguments.log) if arguments.log else Path(f"{model_name(arguments.model)}.tuning.db")

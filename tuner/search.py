@@ -109,8 +109,13 @@ class Searcher(ABC):
 SEARCHERS: Registry[Searcher] = Registry("search", "luthier.searchers", Searcher)  # type: ignore[type-abstract]
 
 
-def make_searcher(name: str, context: SearchContext) -> Searcher:
-    """Make a searcher by name. Raises TuningError when it is unknown."""
+def find_searcher(name: str) -> type[Searcher]:
+    """The class of a searcher. Raises TuningError when the name is unknown."""
     from . import search_evolutionary, search_grid, search_random  # noqa: F401  (they register themselves)
 
-    return SEARCHERS.get(name)(context)
+    return SEARCHERS.get(name)
+
+
+def make_searcher(name: str, context: SearchContext) -> Searcher:
+    """Make a searcher by name. Raises TuningError when it is unknown."""
+    return find_searcher(name)(context)
