@@ -15,10 +15,11 @@ from __future__ import annotations
 import ctypes
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,6 +31,9 @@ from . import openmp
 from .arrays import ALIGNMENT, Array, address_of, empty_aligned, empty_pages
 from .loader import LoadedProgram, load_objects
 from .report import BuildReport
+
+if TYPE_CHECKING:
+    from .profile import CallProfile
 
 _ONNX_TYPES = {"float32": "float", "float64": "double"}
 
@@ -125,10 +129,10 @@ class Executable:
         """
         wanted = self._select(output_names)
         arrays = self._check(input_feed)
-        results = [empty_aligned(s.dims, t) for s, t in zip(self.outputs, self._output_types, strict=True)]
+        results = self._empty_outputs()
         context = self._acquire()
         try:
-            self._call(context, arrays, results, 1)
+            self._call(context, arrays, results, self._loaded, 1)
         finally:
             self._idle.append(context)
         return results if wanted is None else [results[i] for i in wanted]
@@ -155,19 +159,28 @@ class Executable:
         for name, value, least in (("repeats", repeats, 1), ("number", number, 1), ("warmup", warmup, 0)):
             if value < least:
                 raise InputError(f"time: {name} is {value}; it must be at least {least}")
-        arrays = self._check(self.example_inputs() if inputs is None else inputs)
-        results = [empty_aligned(s.dims, t) for s, t in zip(self.outputs, self._output_types, strict=True)]
-        context = self._acquire()
-        latencies = []
-        try:
+        with self._bound(inputs) as call:
             if warmup:
-                self._call(context, arrays, results, warmup)
-            for _ in range(repeats):
-                elapsed_ns = self._call(context, arrays, results, number)
-                latencies.append(elapsed_ns / 1e9 / number)
-        finally:
-            self._idle.append(context)
-        return latencies
+                call(self._loaded, warmup)
+            return [call(self._loaded, number) / 1e9 / number for _ in range(repeats)]
+
+    def profile(self, rounds: int = 10, inputs: Mapping[str, Any] | None = None) -> list[CallProfile]:
+        """Time each kernel call by itself, in order of execution; see :func:`.profile.profile`."""
+        from .profile import profile
+
+        return profile(self, rounds, inputs)
+
+    def time_parts(
+        self, parts: Sequence[LoadedProgram], rounds: int, inputs: Mapping[str, Any] | None = None
+    ) -> list[list[float]]:
+        """Run programs that share this one's memory in turn, after one untimed round; the seconds of each."""
+        if rounds < 1:
+            raise InputError(f"profile: rounds is {rounds}; it must be at least 1")
+        with self._bound(inputs) as call:
+            for part in parts:
+                call(part, 1)
+            times = [[call(part, 1) / 1e9 for part in parts] for _ in range(rounds)]
+        return [list(column) for column in zip(*times, strict=True)]
 
     def empty_input(self, name: str) -> Array:
         """Return a new array for the input ``name`` that :meth:`run` will read in place, without a copy."""
@@ -198,13 +211,34 @@ class Executable:
 
     # -------------------------------------------------------------------------------------- inside
 
+    @contextmanager
+    def _bound(self, inputs: Mapping[str, Any] | None) -> Iterator[Callable[[LoadedProgram, int], int]]:
+        """Check inputs (None: example ones) and give a function that runs a program on them and returns nanoseconds."""
+        arrays = self._check(self.example_inputs() if inputs is None else inputs)
+        results = self._empty_outputs()
+        context = self._acquire()
+        try:
+            yield lambda program, repeats: self._call(context, arrays, results, program, repeats)
+        finally:
+            self._idle.append(context)
+
+    def _empty_outputs(self) -> list[Array]:
+        return [empty_aligned(s.dims, t) for s, t in zip(self.outputs, self._output_types, strict=True)]
+
     def _acquire(self) -> _Context:
         try:
             return self._idle.pop()
         except IndexError:
             return _Context(self.program)
 
-    def _call(self, context: _Context, arrays: Sequence[Array], results: Sequence[Array], repeats: int) -> int:
+    def _call(
+        self,
+        context: _Context,
+        arrays: Sequence[Array],
+        results: Sequence[Array],
+        program: LoadedProgram,
+        repeats: int,
+    ) -> int:
         """Run the program and return how long it took, in nanoseconds."""
         kept = []  # whatever the pointers refer to lives until the call returns
         for i, array in enumerate(arrays):
@@ -218,7 +252,7 @@ class Executable:
         inputs, outputs = ctypes.addressof(context.inputs), ctypes.addressof(context.outputs)
         arena, constants = address_of(context.arena), self._constants_address
         start_ns = time.perf_counter_ns()
-        self._loaded(inputs, outputs, constants, arena, self.threads, repeats)
+        program(inputs, outputs, constants, arena, self.threads, repeats)
         return time.perf_counter_ns() - start_ns
 
     def _select(self, output_names: Sequence[str] | None) -> list[int] | None:

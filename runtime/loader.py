@@ -45,16 +45,27 @@ define i32 @omp_get_num_threads() {
 """Stand-ins for an OpenMP runtime: a team of one."""
 
 
+class _Library:
+    """Linked code; it is unloaded when the last reference goes."""
+
+    def __init__(self, jit: LLJIT, tracker: ResourceTracker) -> None:
+        self.jit = jit
+        self.tracker = tracker
+
+    def __del__(self) -> None:  # in this order: the linker owns what the tracker refers to
+        self.tracker.close()
+        self.jit.close()
+
+
 class LoadedProgram:
     """A program in memory; call it with addresses. It may run in several Python threads at once.
 
-    The code is unloaded when the last reference goes, so whoever calls keeps one.
+    Its code stays as long as it, so whoever calls keeps a reference.
     """
 
-    def __init__(self, jit: LLJIT, tracker: ResourceTracker, entry: str, *, threaded: bool) -> None:
-        self._jit = jit
-        self._tracker = tracker
-        self._function = PROTOTYPE(tracker[entry])
+    def __init__(self, library: _Library, entry: str, *, threaded: bool) -> None:
+        self._library = library
+        self._function = PROTOTYPE(library.tracker[entry])
         self.threaded = threaded
 
     def __call__(
@@ -66,40 +77,42 @@ class LoadedProgram:
         threads: int,
         repeats: int,
     ) -> int:
-        """Run the program once per ``repeats``; the interpreter lock is free meanwhile."""
+        """Run the program ``repeats`` times; the interpreter lock is free meanwhile."""
         team = openmp.team_size(threads) if self.threaded else 1
         return int(self._function(inputs, outputs, constants, arena, team, repeats))
-
-    def __del__(self) -> None:
-        tracker, jit = getattr(self, "_tracker", None), getattr(self, "_jit", None)
-        if tracker is not None and jit is not None:  # in this order: the linker owns what the tracker refers to
-            tracker.close()
-            jit.close()
 
 
 def load_objects(objects: Sequence[bytes], entry: str = ENTRY) -> LoadedProgram:
     """Link relocatable ``objects`` into this process and return the function called ``entry``.
 
     Functions of libm and libc resolve to the process's own, those of OpenMP to :func:`.openmp.runtime` or, where there
-    is none, to stand-ins for one thread. Raises InternalError when they do not link; LLVM then
-    prints the missing symbols to stderr.
+    is none, to stand-ins for one thread. Raises InternalError when they do not link; LLVM then prints the missing
+    symbols to stderr.
     """
+    return load_entries(objects, [entry])[0]
+
+
+def load_entries(objects: Sequence[bytes], entries: Sequence[str]) -> list[LoadedProgram]:
+    """As :func:`load_objects`, for several functions of one library."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    library = llvm.JITLibraryBuilder()
+    builder = llvm.JITLibraryBuilder()
     for code in objects:
-        library.add_object_img(code)
+        builder.add_object_img(code)
     omp = openmp.runtime()
     if omp is None:
-        library.add_ir(_SERIAL)
+        builder.add_ir(_SERIAL)
     else:
         for name, address in omp.symbols.items():
-            library.import_symbol(name, address)
-    library.add_current_process().export_symbol(entry)
+            builder.import_symbol(name, address)
+    builder.add_current_process()
+    for entry in entries:
+        builder.export_symbol(entry)
     jit = llvm.create_lljit_compiler(use_jit_link=True)
     try:
-        tracker = library.link(jit, entry)
+        tracker = builder.link(jit, "luthier")
     except RuntimeError as error:
         jit.close()
-        raise InternalError(f"loading {len(objects)} objects: {entry} cannot be linked: {error}") from None
-    return LoadedProgram(jit, tracker, entry, threaded=omp is not None)
+        raise InternalError(f"loading {len(objects)} objects: {', '.join(entries)} cannot be linked: {error}") from None
+    library = _Library(jit, tracker)
+    return [LoadedProgram(library, entry, threaded=omp is not None) for entry in entries]
