@@ -46,6 +46,14 @@ def is_signed(dtype: str) -> bool:
     return dtype in SIGNED or dtype in FLOATS
 
 
+def rounded(value: float, dtype: str) -> float:
+    """``value`` as the float ``dtype`` holds it: rounded to nearest, infinite where it is too large."""
+    if dtype == "float64":
+        return value
+    with np.errstate(over="ignore"):
+        return float(to_numpy(dtype).type(value))  # type: ignore[arg-type]
+
+
 def to_numpy(dtype: str) -> np.dtype[np.generic]:
     """The NumPy dtype that holds ``dtype``; bfloat16 comes from ml_dtypes, which onnx installs."""
     if dtype == "bfloat16":

@@ -20,6 +20,9 @@ Semantics, stated once:
 * ``Reduce`` ranges over the points of its axes at which ``where`` holds; the other points are not part
   of the reduction at all (padding costs nothing and is not multiplied by a weight). An empty
   reduction is the combiner's identity.
+* Intrinsics are those of C's ``<math.h>`` and ONNX: ``round`` takes halves to the even neighbour, ``trunc`` rounds
+  towards zero, ``sigmoid(x) = 1 / (1 + exp(-x))``, ``abs`` of the least integer is itself. They are accurate to a few
+  units in the last place, not correctly rounded.
 * Comparison nodes are made by ``<``, ``<=``, ``>``, ``>=``, :func:`equal` and :func:`not_equal`. ``==`` is
   Python's identity, so that nodes may be keys of a dictionary.
 
@@ -51,8 +54,8 @@ INTRINSICS = frozenset(
 )
 
 
-class ExprOps:
-    """Arithmetic operators; every node derives from it."""
+class Operators:
+    """Python's operators, for nodes and for axes."""
 
     __slots__ = ()
 
@@ -99,7 +102,11 @@ class ExprOps:
         return binary("pow", other, self)
 
     def __neg__(self) -> Expr:
-        return binary("sub", 0, self)
+        x = as_expr(self)
+        return binary("sub", -0.0 if dt.is_float(x.dtype) else 0, x)  # 0.0 - 0.0 is not -0.0
+
+    def __abs__(self) -> Expr:
+        return call("abs", self)
 
     def __lt__(self, other: ExprLike) -> Expr:
         return compare("lt", self, other)
@@ -115,8 +122,14 @@ class ExprOps:
 
     def __bool__(self) -> bool:
         raise ExpressionError(
-            "an expression has no truth value while it is being built; use te.select, te.all or te.any"
+            "an expression has no truth value while it is being built; use te.select, te.all_of or te.any_of"
         )
+
+
+class ExprOps(Operators):
+    """Every node derives from it."""
+
+    __slots__ = ()
 
     def __str__(self) -> str:
         from .printer import format_expr
@@ -197,8 +210,8 @@ class Read(ExprOps):
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Axis:
-    """One dimension of an iteration domain: ``0 <= var < extent``."""
+class Axis(Operators):
+    """One dimension of an iteration domain: ``0 <= var < extent``. In arithmetic it stands for its variable."""
 
     var: Var
     extent: int
@@ -221,14 +234,17 @@ class Reduce(ExprOps):
 
 
 Expr: TypeAlias = Union[Var, Const, Binary, Compare, Not, Select, Cast, Call, Read, Reduce]
-ExprLike: TypeAlias = Union[Expr, Axis, ExprOps, int, float, bool, np.generic]
+ExprLike: TypeAlias = Union[Expr, Operators, int, float, bool, np.generic]
 
 
 # ---------------------------------------------------------------------------------- construction
 
 
 def const(value: int | float | bool | np.generic, dtype: str | None = None) -> Const:
-    """Make a literal; without ``dtype``: bool, int64 or float32 by the value's Python type."""
+    """Make a literal; without ``dtype``: bool, int64 or float32 by the value's Python type.
+
+    A float is rounded to ``dtype``. Raises ExpressionError where an integer dtype does not hold the value.
+    """
     if isinstance(value, np.generic):
         dtype = dtype or dt.check(value.dtype)
         value = value.item()
@@ -237,10 +253,12 @@ def const(value: int | float | bool | np.generic, dtype: str | None = None) -> C
     if dtype == dt.BOOL:
         return Const(bool(value), dtype)
     if dt.is_float(dtype):
-        return Const(float(value), dtype)
+        return Const(dt.rounded(float(value), dtype), dtype)
     if isinstance(value, float) and not value.is_integer():
-        raise ExpressionError(f"constant {value} is not a {dtype}; use te.cast or a float dtype")
-    return Const(wrap(int(value), dtype), dtype)
+        raise ExpressionError(f"constant {value} is not an integer, as {dtype} requires; use te.cast or a float dtype")
+    if wrap(int(value), dtype) != value:
+        raise ExpressionError(f"constant {value} is outside of {dtype}; use te.cast to a wider dtype first")
+    return Const(int(value), dtype)
 
 
 def wrap(value: int, dtype: str) -> int:
@@ -258,6 +276,8 @@ def as_expr(value: ExprLike, dtype: str | None = None) -> Expr:
         return value  # type: ignore[return-value]
     if isinstance(value, Axis):
         return value.var
+    if hasattr(value, "shape") and not isinstance(value, np.generic):
+        raise ExpressionError(f"{value!r} is not a scalar; index it, as in {getattr(value, 'name', 'x')}[i, j]")
     if isinstance(value, (bool, int, float, np.generic)):
         return const(value, dtype)
     raise ExpressionError(f"{value!r} ({type(value).__name__}) cannot be part of a tensor expression")
@@ -265,7 +285,7 @@ def as_expr(value: ExprLike, dtype: str | None = None) -> Expr:
 
 def _operands(a: ExprLike, b: ExprLike, what: str) -> tuple[Expr, Expr]:
     """Give two operands one dtype: a Python number takes the other side's; otherwise they must agree."""
-    a_typed, b_typed = isinstance(a, (ExprOps, Axis, np.generic)), isinstance(b, (ExprOps, Axis, np.generic))
+    a_typed, b_typed = isinstance(a, (Operators, np.generic)), isinstance(b, (Operators, np.generic))
     if a_typed and not b_typed:
         x = as_expr(a)
         return x, as_expr(b, x.dtype)
@@ -291,7 +311,9 @@ def binary(op: BinaryOp, a: ExprLike, b: ExprLike) -> Expr:
         hint = "use // for integers" if op == "div" else "use te.cast first"
         raise ExpressionError(f"{op}: operands must be float, not {dtype}; {hint}")
     elif op in ("floordiv", "floormod") and not dt.is_integer(dtype):
-        raise ExpressionError(f"{op}: operands must be integer, not {dtype}; use te.floor(a / b) for floats")
+        raise ExpressionError(f"{op}: operands must be integer, not {dtype}; use te.call('floor', a / b) for floats")
+    elif op in ("floordiv", "floormod") and isinstance(y, Const) and y.value == 0:
+        raise ExpressionError(f"{op}: the divisor is the constant 0; division by zero is undefined")
     return _fold(op, x, y)
 
 
@@ -346,6 +368,8 @@ _COMPARE: dict[str, Callable[[float, float], bool]] = {
 def compare(op: CompareOp, a: ExprLike, b: ExprLike) -> Expr:
     """Make ``a op b`` of dtype bool."""
     x, y = _operands(a, b, op)
+    if x.dtype == dt.BOOL and op not in ("eq", "ne"):
+        raise ExpressionError(f"{op}: operands are bool, which have no order; use te.equal, te.not_equal or te.cast")
     if isinstance(x, Const) and isinstance(y, Const):
         return Const(_COMPARE[op](x.value, y.value), dt.BOOL)
     return Compare(op, x, y)
@@ -407,16 +431,18 @@ def cast(a: ExprLike, dtype: str) -> Expr:
     if x.dtype == dtype:
         return x
     if isinstance(x, Const) and dt.is_integer(dtype) and np.isfinite(x.value):
-        return const(int(x.value), dtype)
+        return Const(wrap(int(x.value), dtype), dtype)
     if isinstance(x, Const) and dtype != dt.BOOL and dt.is_integer(x.dtype):
         return const(x.value, dtype)
     return Cast(x, dtype)
 
 
 def call(fn: str, *args: ExprLike) -> Expr:
-    """Apply an intrinsic to float operands (``abs`` also to integers)."""
+    """Apply an intrinsic to a float operand (``abs`` also to an integer)."""
     if fn not in INTRINSICS:
         raise ExpressionError(f"intrinsic {fn!r} is unknown; use one of {', '.join(sorted(INTRINSICS))}")
+    if len(args) != 1:
+        raise ExpressionError(f"{fn}: takes 1 operand, not {len(args)}")
     exprs = tuple(as_expr(a) for a in args)
     for x in exprs:
         if not (dt.is_float(x.dtype) or (fn == "abs" and dt.is_integer(x.dtype))):

@@ -14,6 +14,8 @@ import hashlib
 from collections.abc import Mapping
 from typing import TypeAlias, Union
 
+import numpy as np
+
 from . import dtype as dt
 from .expr import (
     Axis,
@@ -187,11 +189,11 @@ def _axis(a: Axis, names: Names) -> str:
 def _literal(c: Const) -> tuple[str, int]:
     if c.dtype == dt.BOOL:
         return ("true" if c.value else "false"), _ATOM
-    text = _float(float(c.value)) if dt.is_float(c.dtype) else str(int(c.value))
+    text = _float(float(c.value), c.dtype) if dt.is_float(c.dtype) else str(int(c.value))
     suffix = "" if c.dtype in (dt.INDEX, "float32") else f":{c.dtype}"
     return text + suffix, _POWER if text.startswith("-") else _ATOM
 
 
-def _float(value: float) -> str:
-    """The shortest text that reads back to the same value, the sign of a zero included."""
-    return repr(value)
+def _float(value: float, dtype: str = "float64") -> str:
+    """The shortest text that reads back to the same value of ``dtype``, the sign of a zero included."""
+    return str(np.float32(value)) if dtype == "float32" else repr(value)

@@ -10,14 +10,18 @@ between inputs and outputs. Shapes are tuples of non-negative ints.
 
 from __future__ import annotations
 
+import builtins
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Union
 
+import numpy as np
+
 from ..errors import ExpressionError
 from . import dtype as dt
-from .expr import Axis, Combiner, Expr, ExprLike, Read, Reduce, Var, as_expr, walk
+from .expr import Axis, Combiner, Expr, ExprLike, Read, Reduce, Select, Var, as_expr, children, walk
+from .simplify import bounds_of, linear
 
 Attr = Union[int, float, str, bool, tuple[int, ...], tuple[str, ...]]
 
@@ -136,17 +140,44 @@ def compute(
     """Define a tensor of ``shape`` whose element at ``(i, j, ...)`` is ``fn(i, j, ...)``.
 
     ``fn`` may return a scalar expression or one reduction (:func:`sum` and its kin) at the root.
-    Raises ExpressionError when a reduction is nested, or an index is outside a static bound.
+    ``attrs`` become part of the workload's text; lists turn into tuples, NumPy scalars into Python's.
+
+    Raises ExpressionError where ``fn`` does not take one index per dimension, where a reduction is not the whole body,
+    and where a read that no select or ``where`` guards is certain to leave its tensor.
     """
     dims = _shape(shape, f"compute {name}")
     parameters = [
         p for p in inspect.signature(fn).parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
     ]
+    _check_arity(fn, name, dims)
     names = [p.name for p in parameters] if len(parameters) == len(dims) else [f"i{d}" for d in range(len(dims))]
     axes = tuple(Axis(Var(n), extent, "spatial") for n, extent in zip(names, dims, strict=True))
     body = as_expr(fn(*(a.var for a in axes)))
     _check_body(body, name, axes)
-    return Compute(name, dims, body.dtype, axes, body, tag, dict(attrs or {}))
+    _check_indices(body, name, axes)
+    checked = {key: _attr(value, f"compute {name}: attrs[{key!r}]") for key, value in (attrs or {}).items()}
+    return Compute(name, dims, body.dtype, axes, body, tag, checked)
+
+
+def _check_arity(fn: Callable[..., ExprLike], name: str, dims: tuple[int, ...]) -> None:
+    try:
+        inspect.signature(fn).bind(*dims)
+    except TypeError:
+        given = ", ".join(inspect.signature(fn).parameters) or "none"
+        raise ExpressionError(
+            f"compute {name}: fn must take one index for each of the {len(dims)} dimensions of {dims}; it takes {given}"
+        ) from None
+
+
+def _attr(value: object, what: str) -> Attr:
+    """An attribute as plain Python data, so that its text, and with it a workload's key, is always the same."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (list, tuple)):
+        return tuple(_attr(v, what) for v in value)  # type: ignore[return-value]
+    raise ExpressionError(f"{what} is a {type(value).__name__}; use numbers, strings, and tuples of these")
 
 
 def _check_body(body: Expr, name: str, axes: tuple[Axis, ...]) -> None:
@@ -158,6 +189,37 @@ def _check_body(body: Expr, name: str, axes: tuple[Axis, ...]) -> None:
             raise ExpressionError(f"compute {name}: a reduction must be the whole body; give it a compute of its own")
         if isinstance(e, Var) and e not in known:
             raise ExpressionError(f"compute {name}: variable {e.name!r} is not an axis of this compute")
+
+
+def _check_indices(body: Expr, name: str, axes: tuple[Axis, ...]) -> None:
+    """Refuse a read that leaves its tensor, where that is certain: one that no condition guards."""
+    domain = axes + (body.axes if isinstance(body, Reduce) else ())
+    if builtins.any(a.extent == 0 for a in domain) or (isinstance(body, Reduce) and body.where is not None):
+        return
+    bounds = {a.var: (0, a.extent - 1) for a in domain}
+    unguarded: list[Expr] = [body]
+    while unguarded:
+        e = unguarded.pop()
+        if isinstance(e, Select):
+            unguarded.append(e.condition)
+            continue
+        unguarded.extend(children(e))
+        if isinstance(e, Read):
+            for d, (index, size) in enumerate(zip(e.indices, e.source.shape, strict=True)):
+                _check_index(e, d, index, size, bounds, name)
+
+
+def _check_index(read: Read, d: int, index: Expr, size: int, bounds: dict[Var, tuple[int, int]], name: str) -> None:
+    lo, hi = bounds_of(index, bounds)
+    if lo is None or hi is None or (lo >= 0 and hi < size):
+        return
+    form = linear(index, bounds)
+    attained = form is not None and builtins.all(isinstance(atom, Var) for atom, _ in form.terms)
+    if attained or hi < 0 or lo >= size:  # else the bounds may be wider than what the index takes
+        raise ExpressionError(
+            f"compute {name}: {read} reads index {d} from {lo} to {hi}, outside of 0 .. {size - 1}; "
+            "guard it with te.select, or the reduction with where="
+        )
 
 
 def _reduction(combiner: Combiner, term: ExprLike, axis: Axis | Sequence[Axis], where: ExprLike | None) -> Reduce:

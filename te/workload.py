@@ -72,12 +72,19 @@ def workload(outputs: Sequence[Compute] | Compute, inputs: Sequence[Placeholder]
     for output in outs:
         if not isinstance(output, Compute):
             raise ExpressionError(f"workload: output {output!r} is not a compute; wrap it in one that copies it")
+    if len(set(outs)) != len(outs):
+        raise ExpressionError("workload: an output is given twice; return it once")
     found: dict[Placeholder, None] = {}
     for stage in _topological(outs):
         for t in stage.inputs():
             if isinstance(t, Placeholder):
                 found[t] = None
     order = tuple(found) if inputs is None else tuple(inputs)
+    for p in order:
+        if not isinstance(p, Placeholder):
+            raise ExpressionError(f"workload: input {p!r} is not a placeholder")
+    if len(set(order)) != len(order):
+        raise ExpressionError("workload: an input is given twice; pass each placeholder once")
     missing = [t.name for t in found if t not in order]
     if missing:
         raise ExpressionError(f"workload: inputs lacks {', '.join(missing)}, which the outputs read")

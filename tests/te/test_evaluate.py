@@ -89,7 +89,10 @@ def test_out_of_range_reads():
     x = te.placeholder((4,), name="x")
     a = uniform(4)
     with pytest.raises(IndexError, match=r"x\[i \+ 1\]: index 0 is 4 .* outside of 0 \.\. 3"):
-        run(te.compute((4,), lambda i: x[i + 1]), [a])
+        run(te.compute((4,), lambda i: te.select(i < 4, x[i + 1], 0.0)), [a])
+    table = te.placeholder((2,), "int64")
+    with pytest.raises(IndexError, match="index 0 is -2"):
+        run(te.compute((2,), lambda i: x[table[i]]), [a, np.array([1, -2])], [x, table])
     with pytest.raises(IndexError, match="-1"):
         run(te.compute((4,), lambda i: te.select(i >= 0, x[i - 1], 0.0)), [a])
     with pytest.raises(IndexError):
@@ -113,7 +116,7 @@ def test_unselected_reads_of_an_empty_tensor():
     z = te.compute((2, 3), lambda i, j: te.select(i * j < 0, x[j], 2.0))
     np.testing.assert_array_equal(run(z, [np.empty(0, "float32")])[0], np.full((2, 3), 2))
     with pytest.raises(IndexError):
-        run(te.compute((3,), lambda i: x[i]), [np.empty(0, "float32")])
+        run(te.compute((3,), lambda i: te.select(i < 3, x[i], 2.0)), [np.empty(0, "float32")])
 
 
 # --------------------------------------------------------------------------------------- reductions
