@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from math import prod
 from typing import Any
 
@@ -17,7 +18,8 @@ from ..schedule.axis import LoopAxis
 from ..schedule.schedule import Schedule
 from ..schedule.stage import Stage
 from ..te import dtype as dt
-from ..te.expr import Binary, Const, Expr, Read, Select, Var, children, walk
+from ..te.expr import Binary, Const, Expr, Read, Reduce, Select, Var, children, walk
+from ..te.tensor import Compute, Source
 
 FloatArray = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -61,7 +63,6 @@ def nest_of(s: Schedule, stage: Stage, line_bytes: int) -> Nest:
     loops = [*_outer_loops(stage), *stage.leaves]
     own = len(stage.leaves)
     roots = [*stage.roots, *stage.reduce_roots]
-    variables = [a.var for a in (*stage.tensor.axes, *stage.reduce_axes)]
     count, stride = _spread(stage.leaves, roots)
     # inside[l, r]: how many values root r takes inside loop l of the stage's own loops; one more row for a single point
     inside = np.ones((own + 1, len(roots)))
@@ -69,21 +70,31 @@ def nest_of(s: Schedule, stage: Stage, line_bytes: int) -> Nest:
         inside[level] = inside[level + 1] * count[level]
     extents = np.array([a.extent for a in roots], float)
     inside = np.minimum(inside, np.maximum(extents, 1.0))
-    reads = {id(r): r for r in stage.reads()}
-    accesses = []
-    seen: set[tuple[int, tuple[int, ...]]] = set()
-    for read in reads.values():
-        matrix = _coefficients(read.indices, variables)
-        mark = (id(read.source), tuple(matrix.ravel().astype(int).tolist()))
-        if mark not in seen:
-            seen.add(mark)
-            accesses.append(_access(read.source.shape, read.dtype, matrix, inside, stride, line_bytes, False))
+    ops, reads = _reads_of(stage.tensor, stage.body)
+    accesses = [_access(r.shape, r.dtype, matrix, inside, stride, line_bytes, False) for r, matrix in reads]
     identity = np.eye(len(stage.roots), len(roots))
     accesses.append(_access(stage.tensor.shape, stage.tensor.dtype, identity, inside, stride, line_bytes, True))
     points = float(prod(max(a.extent, 1) for a in loops))
     domain = float(max(prod(extents.tolist()), 1.0)) * prod(max(a.extent, 1) for a in loops[: len(loops) - own])
-    ops = sum(1 for e in walk(stage.body) if not isinstance(e, (Var, Const, Read)) and dt.is_float(e.dtype))
     return Nest(tuple(loops), own, points, domain, ops, tuple(accesses))
+
+
+@lru_cache(maxsize=256)
+def _reads_of(tensor: Compute, body: Expr) -> tuple[int, list[tuple[Source, FloatArray]]]:
+    """Operations per point, and the tensors read, each with its :func:`_coefficients`; reads that differ by a
+    constant offset only count once. Schedules of one workload mostly share their bodies, hence the cache."""
+    variables = [a.var for a in tensor.axes]
+    if isinstance(body, Reduce):
+        variables += [a.var for a in body.axes]
+    ops = 0
+    found: dict[tuple[int, bytes], tuple[Source, FloatArray]] = {}
+    for e in walk(body.term if isinstance(body, Reduce) else body):
+        if isinstance(e, Read):
+            matrix = _coefficients(e.indices, variables)
+            found.setdefault((id(e.source), matrix.tobytes()), (e.source, matrix))
+        elif not isinstance(e, (Var, Const)) and dt.is_float(e.dtype):
+            ops += 1
+    return ops + isinstance(body, Reduce), list(found.values())
 
 
 def _outer_loops(stage: Stage) -> list[LoopAxis]:

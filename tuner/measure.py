@@ -94,6 +94,7 @@ class Measurer:
         count = builders or (self.cores.count if target.threads >= self.cores.count else self.cores.count - 1) or 1
         options: dict[str, Any] = {"recycle_after": self.limits.recycle_after, "environment": environment}
         self._builders = [Worker(builder_role, memory_bytes=self.limits.build_bytes, **options) for _ in range(count)]
+        self._reference_builder = Worker(builder_role, memory_bytes=self.limits.build_bytes, **options)
         self._runner = Worker(runner_role, memory_bytes=self.limits.run_bytes, **options)
         self._tasks: dict[str, _TaskState] = {}
         self._jobs: Queue[_Job | None] = Queue()
@@ -140,7 +141,8 @@ class Measurer:
         """Drop what is pending and end the workers, in the middle of a job if need be."""
         self._closed = True
         self.pending = 0
-        for w in (*self._builders, self._runner):
+        workers = (*self._builders, self._reference_builder, self._runner)
+        for w in workers:
             w.kill()
         for _ in self._builders:
             self._jobs.put(None)
@@ -148,7 +150,7 @@ class Measurer:
             self._ready.notify_all()
         for t in self._threads:
             t.join()
-        for w in (*self._builders, self._runner):
+        for w in workers:
             w.close()
 
     def __enter__(self) -> Measurer:
@@ -261,14 +263,8 @@ class Measurer:
 
     def _reference(self, task: TuningTask, state: _TaskState) -> list[Array] | Failure:
         """The result of the naive loop nest, computed once."""
-        builder = Worker(
-            self._builders[0].role, memory_bytes=self.limits.build_bytes, environment=self._builders[0].environment
-        )
-        try:
-            with self.cores.take(1):
-                built = self._call_build(builder, task, reference_job(self.target), self.limits.reference_s)
-        finally:
-            builder.close()
+        with self.cores.take(1):
+            built = self._call_build(self._reference_builder, task, reference_job(self.target), self.limits.reference_s)
         if isinstance(built, Failure):
             return built
         with self.cores.take(1):

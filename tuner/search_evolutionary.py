@@ -1,8 +1,9 @@
 """Evolutionary search guided by a cost model (after Zheng et al., "Ansor", OSDI 2020, with fewer parts).
 
-Each proposal breeds a population from the best measured candidates and from random ones, lets the model rank it
-for a few generations, and takes the top. A share of every batch is random, so that the model also sees what it does not
-believe in. Until the model is ready, proposals are random, half of them mutations of the best so far.
+A pool holds candidates that were made and not measured. Each proposal breeds more, from the best measured ones, from
+those of the pool that the model likes, and at random; then the model ranks the whole pool, and the top is taken. A
+share of every batch is random, so that the model also sees what it does not believe in. Until the model is ready,
+proposals are random, half of them mutations of the best so far.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from .candidate import Candidate
 from .search import SEARCHERS, Observation, SearchContext, Searcher
 from .search_random import ATTEMPTS
 
-POPULATION = 96
-GENERATIONS = 3
+POOL = 1024
+BROOD = 32
+GENERATIONS = 2
 ELITE = 24
 RANDOM_SHARE = 0.15
 RANDOM_PARENTS = 0.25
@@ -32,6 +34,7 @@ class EvolutionarySearch(Searcher):
     def __init__(self, context: SearchContext) -> None:
         super().__init__(context)
         self._best: list[Observation] = []
+        self._pool: dict[str, Candidate] = {}
         self.observe(context.known)
 
     def observe(self, results: Sequence[Observation]) -> None:
@@ -60,21 +63,25 @@ class EvolutionarySearch(Searcher):
                 yield candidate
 
     def _evolve(self) -> list[Candidate]:
-        """Breed and rank: all candidates that were made, best score first."""
-        scored: dict[str, tuple[float, Candidate]] = {}
-        parents = self._parents()
+        """Breed, and return the pool, best score first."""
+        ranked = self._ranked()
         for _ in range(GENERATIONS):
-            made: dict[str, Candidate] = {}
-            for _ in range(POPULATION):
-                decider = Random(self.rng) if self.rng.random() < RANDOM_PARENTS else self._mutation(parents)
-                candidate = self.make(decider)
-                if candidate is not None and candidate.hash not in scored:
-                    made[candidate.hash] = candidate
-            for candidate, score in zip(made.values(), self._scores(list(made.values())), strict=True):
-                scored[candidate.hash] = (score, candidate)
-            top = sorted(scored.values(), key=lambda pair: -pair[0])[:ELITE]
-            parents = [c.decisions for _, c in top] + self._parents()[: ELITE // 2]
-        return [c for _, c in sorted(scored.values(), key=lambda pair: -pair[0])]
+            parents = self._parents()
+            parents += [c.decisions for c in ranked[:ELITE]]
+            for _ in range(BROOD):
+                wild = self.rng.random() < RANDOM_PARENTS
+                candidate = self.make(Random(self.rng) if wild else self._mutation(parents))
+                if candidate is not None:
+                    self._pool[candidate.hash] = candidate
+            ranked = self._ranked()
+        self._pool = {c.hash: c for c in ranked[:POOL]}
+        return ranked
+
+    def _ranked(self) -> list[Candidate]:
+        """The candidates of the pool that are still to be measured, best score first."""
+        waiting = [c for c in self._pool.values() if c.hash not in self.context.seen]
+        order = np.argsort(-np.array(self._scores(waiting)), kind="stable")
+        return [waiting[i] for i in order]
 
     def _scores(self, candidates: Sequence[Candidate]) -> list[float]:
         if not candidates:

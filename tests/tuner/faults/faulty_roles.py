@@ -1,0 +1,109 @@
+"""Worker roles that go wrong on demand; worker processes import this module by its name."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+
+from luthier.tuner.builder import Builder
+from luthier.tuner.jobs import BuildJob, OutputsJob, TimeJob
+from luthier.tuner.runner import Runner
+
+
+class Echo:
+    """Does what the job says."""
+
+    def handle(self, task, job):
+        match job:
+            case ("echo", value):
+                return task, value
+            case ("raise", message):
+                raise ValueError(message)
+            case ("hang",):
+                time.sleep(1000)
+            case ("spin",):
+                while True:
+                    pass
+            case ("segfault",):
+                ctypes.string_at(1)
+            case ("abort",):
+                os.abort()
+            case ("exit", code):
+                os._exit(code)
+            case ("print", count):
+                for stream in (sys.stdout, sys.stderr):
+                    stream.write("noise\n" * (count // 6))
+                os.write(1, b"noise" * (count // 5))
+                return "printed"
+            case ("allocate", size):
+                return len(np.ones(size, np.uint8))
+            case ("reply", size):
+                return bytes(size)
+            case ("garble",):
+                for fd in range(3, 16):  # the pipe to the parent is among them
+                    try:
+                        os.write(fd, b"\xff" * 64)
+                    except OSError:
+                        pass
+                time.sleep(1000)
+            case ("pid",):
+                return os.getpid()
+        return None
+
+
+class BrokenAtStart:
+    def __init__(self):
+        raise RuntimeError("this role cannot be made")
+
+
+class FaultyBuilder(Builder):
+    """Builds well, but for candidates whose decision ``fault`` says otherwise."""
+
+    def handle(self, task, job: BuildJob):
+        fault = (job.decisions or {}).get("fault")
+        if fault == "build crash":
+            ctypes.string_at(1)
+        if fault == "build hang":
+            time.sleep(1000)
+        if fault == "build memory":
+            raise MemoryError("no room for the code")
+        if fault == "build error":
+            raise ValueError("cannot be built")
+        built = super().handle(task, replace(job, decisions=None, trace=None))
+        return replace(built, build_s=_FAULTS.index(fault)) if fault in _FAULTS else built
+
+
+_FAULTS = [None, "run crash", "run hang", "nan", "wrong", "slow", "overrun", "memory", "poison"]
+
+
+class FaultyRunner(Runner):
+    """Runs well, but for candidates that :class:`FaultyBuilder` has marked."""
+
+    def handle(self, task, job):
+        candidates = job.candidates if isinstance(job, TimeJob) else (job.candidate,)
+        faults = [_FAULTS[int(c.build_s)] if c.build_s >= 1 else None for c in candidates]
+        if "run crash" in faults:
+            ctypes.string_at(1)
+        if "run hang" in faults:
+            time.sleep(1000)
+        if "memory" in faults:
+            raise MemoryError("arena")
+        result = super().handle(task, job)
+        if isinstance(job, OutputsJob):
+            if faults == ["nan"]:
+                result[0].flat[7] = np.nan
+            if faults == ["wrong"]:
+                result[0].flat[7] += 0.5
+            if faults == ["overrun"]:
+                raise ValueError("the candidate wrote past the end of its memory")
+            if faults == ["poison"]:  # a well-behaved result, but everything that comes later is spoilt
+                for a in self._task_data(task).logical:
+                    a[...] = 7
+                self._task_data(task)._physical = [type(p)() for p in self._task_data(task)._physical]
+            return result
+        return [tuple(9.0 for _ in t) if f == "slow" else t for t, f in zip(result, faults, strict=True)]

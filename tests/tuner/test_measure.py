@@ -1,0 +1,315 @@
+"""The measuring pipeline: real candidates, then candidates that do harm."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from luthier import te
+from luthier.errors import TuningError
+from luthier.schedule.decide import Default, Random
+from luthier.te.evaluate import evaluate
+from luthier.tuner.builder import Builder
+from luthier.tuner.candidate import Candidate
+from luthier.tuner.cpu import Cores
+from luthier.tuner.inputs import differences, random_inputs
+from luthier.tuner.jobs import BuildJob, OutputsJob, TimeJob, reference_job
+from luthier.tuner.measure import Limits, Measurer
+from luthier.tuner.record import Status
+from luthier.tuner.runner import Runner
+
+FAULTS = str(Path(__file__).parent / "faults")
+
+
+def candidates(task, target, count, seed=0):
+    rng = random.Random(seed)
+    made = {}
+    for decider in [Default(), *(Random(rng) for _ in range(20 * count))]:
+        s = task.instantiate(decider, target)
+        c = Candidate(s.decisions, s.to_json(), task.space_name, trial=len(made))
+        made.setdefault(c.hash, c)
+    return list(made.values())[:count]
+
+
+def drain(measurer):
+    results = []
+    while (r := measurer.next_result(60)) is not None:
+        results.append(r)
+    return results
+
+
+class TestRoles:
+    """Builder and runner as functions, in this process."""
+
+    def test_naive_reference_agrees_with_the_evaluator(self, matmul, host):
+        built = Builder().handle(matmul.workload, reference_job(host))
+        (actual,) = Runner().handle(matmul.workload, OutputsJob(built, 1))
+        inputs = random_inputs(matmul.workload)
+        expected = evaluate(matmul.workload, inputs)
+        assert differences(matmul.workload.outputs, expected, [actual]) == ""
+        assert actual.std() > 0.1
+
+    def test_candidates_with_other_layouts_compute_the_same(self, matmul, host):
+        builder, runner = Builder(), Runner()
+        expected = evaluate(matmul.workload, random_inputs(matmul.workload))
+        for c in candidates(matmul, host, 4):
+            built = builder.handle(matmul.workload, BuildJob(host, c.decisions))
+            actual = runner.handle(matmul.workload, OutputsJob(built))
+            assert differences(matmul.workload.outputs, expected, actual) == ""
+
+    def test_trace_and_decisions_build_the_same_code(self, matmul, host):
+        (c,) = candidates(matmul, host, 1)
+        by_decisions = Builder().handle(matmul.workload, BuildJob(host, c.decisions))
+        by_trace = Builder().handle(matmul.workload, BuildJob(host, c.decisions, c.trace))
+        assert by_decisions.objects == by_trace.objects
+
+    def test_timings(self, matmul, host):
+        builder = Builder()
+        built = [builder.handle(matmul.workload, BuildJob(host, c.decisions)) for c in candidates(matmul, host, 2)]
+        job = TimeJob(tuple(built), total_s=0.002, sample_s=0.0002, max_samples=7)
+        timings = Runner().handle(matmul.workload, job)
+        assert len(timings) == 2
+        for t in timings:
+            assert 5 <= len(t) <= 7
+            assert all(1e-8 < x < 0.1 for x in t)
+
+    def test_hopeless_candidates_are_sampled_twice(self, matmul, host):
+        built = Builder().handle(matmul.workload, BuildJob(host, candidates(matmul, host, 1)[0].decisions))
+        ((first, second),) = Runner().handle(matmul.workload, TimeJob((built,), best_s=1e-12))
+        assert first > 0 and second > 0
+
+    def test_writes_past_the_end_are_found(self, matmul, host):
+        built = Builder().handle(matmul.workload, reference_job(host))
+        params = (*built.params[:-1], replace(built.params[-1], size_bytes=24 * 48 * 4 - 64, shape=(24 * 48 - 16,)))
+        with pytest.raises(TuningError, match="past the end"):
+            Runner().handle(matmul.workload, OutputsJob(replace(built, params=params)))
+
+    def test_inputs_are_the_same_every_time_and_fit_the_operation(self):
+        data, where = te.placeholder((9, 4)), te.placeholder(6, "int64", "where")
+        gather = te.workload(te.compute((6, 4), lambda i, j: data[where[i], j]), [data, where])
+        first, second = random_inputs(gather), random_inputs(gather)
+        assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+        assert first[0].min() < 0 < first[0].max()
+        assert first[1].min() >= 0 and first[1].max() < 9
+        x = te.placeholder(100)
+        root = te.workload(te.compute(100, lambda i: te.call("sqrt", x[i])))
+        assert random_inputs(root)[0].min() > 0
+
+
+class TestDifferences:
+    out = (te.compute(4, lambda i: te.const(0.0), "y"),)
+    integers = (te.compute(4, lambda i: te.const(0), "n"),)
+
+    @pytest.mark.parametrize(
+        ("expected", "actual", "message"),
+        [
+            ([1, 2, 3, 4], [1, 2, 3, 4.0001], ""),
+            ([1, 2, 3, 4], [1, 2, 3, 4.1], "1 of 4 values differ"),
+            ([1, 2, np.nan, 4], [1, 2, np.nan, 4], ""),
+            ([1, 2, 3, 4], [1, 2, np.nan, 4], "nan instead of 3"),
+            ([1, 2, np.nan, 4], [1, 2, 3, 4], "3 instead of nan"),
+            ([1, 2, np.inf, 4], [1, 2, np.inf, 4], ""),
+            ([1, 2, np.inf, 4], [1, 2, -np.inf, 4], "-inf instead of inf"),
+            ([0, 0, 0, 0], [0, 0, 0, 1e-30], "differ"),
+        ],
+    )
+    def test_floats(self, expected, actual, message):
+        found = differences(self.out, [np.array(expected, np.float32)], [np.array(actual, np.float32)])
+        assert message in found and bool(message) == bool(found)
+
+    def test_integers(self):
+        assert differences(self.integers, [np.arange(4)], [np.arange(4)]) == ""
+        assert "first at [3]" in differences(self.integers, [np.arange(4)], [np.array([0, 1, 2, 2])])
+
+    def test_shape(self):
+        assert "shape" in differences(self.out, [np.zeros(4)], [np.zeros(5)])
+
+
+class TestMeasurer:
+    def test_good_candidates(self, matmul, host):
+        some = candidates(matmul, host, 5)
+        with Measurer(host) as m:
+            for c in some:
+                m.submit(matmul, c)
+            results = drain(m)
+            assert m.pending == 0
+        assert {r.candidate.hash for r in results} == {c.hash for c in some}
+        assert all(r.status is Status.OK and r.run_s and 0 < r.compile_s < 20 for r in results)
+        fastest = min(results, key=lambda r: min(r.run_s))
+        assert fastest.verified
+
+    def test_only_what_would_be_the_best_is_checked(self, matmul, host):
+        with Measurer(host) as m:
+            m.set_best(matmul, 1e-12)
+            m.submit(matmul, candidates(matmul, host, 1)[0])
+            (result,) = drain(m)
+        assert result.status is Status.OK and not result.verified
+
+    def test_a_space_of_ones_own_travels_as_its_trace(self, tiny, host):
+        with Measurer(host) as m:
+            for c in candidates(tiny, host, 3):
+                m.submit(tiny, c)
+            results = drain(m)
+        assert [r.status for r in results] == [Status.OK] * 3
+
+    def test_a_trace_that_does_not_fit_is_a_build_error(self, tiny, host):
+        (c,) = candidates(tiny, host, 1)
+        with Measurer(host) as m:
+            m.submit(tiny, replace(c, trace={"names": c.trace["names"], "steps": [["explode", {}]]}))
+            (result,) = drain(m)
+        assert result.status is Status.BUILD_ERROR
+        assert "explode" in result.error
+
+    def test_close_with_work_pending_is_quick_and_ends_the_workers(self, matmul, host):
+        m = Measurer(host)
+        for c in candidates(matmul, host, 6):
+            m.submit(matmul, c)
+        m.next_result(60)
+        processes = [w._process for w in (*m._builders, m._runner) if w._process]
+        start = time.monotonic()
+        m.close()
+        assert time.monotonic() - start < 5
+        assert processes and all(p.poll() is not None for p in processes)
+        with pytest.raises(TuningError, match="closed"):
+            m.submit(matmul, candidates(matmul, host, 1)[0])
+
+
+PATIENT = Limits(build_s=60, run_s=60)
+
+
+@pytest.fixture(scope="module")
+def faulty(host):
+    """A measurer whose workers do harm when told to; most faults leave it usable, which is the point."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", FAULTS)
+        roles = {"builder_role": "faulty_roles:FaultyBuilder", "runner_role": "faulty_roles:FaultyRunner"}
+        with Measurer(host, PATIENT, builders=1, **roles) as m:
+            yield m
+
+
+class TestFaults:
+    """A candidate that does harm gets the status it deserves, and a good one right after it is well."""
+
+    @pytest.fixture
+    def measurer(self, faulty, matmul):
+        faulty.limits = PATIENT
+        faulty.set_best(matmul, 1.0)
+        return faulty
+
+    @pytest.mark.parametrize(
+        ("fault", "status", "word"),
+        [
+            ("build crash", Status.CRASHED, "SIGSEGV"),
+            ("build hang", Status.TIMEOUT, "the build took longer"),
+            ("build memory", Status.OUT_OF_MEMORY, "no room"),
+            ("build error", Status.BUILD_ERROR, "cannot be built"),
+            ("run crash", Status.CRASHED, "SIGSEGV"),
+            ("run hang", Status.TIMEOUT, "the run took longer"),
+            ("memory", Status.OUT_OF_MEMORY, "arena"),
+            ("nan", Status.WRONG_RESULT, "nan instead of"),
+            ("wrong", Status.WRONG_RESULT, "1 of 1152 values differ"),
+            ("overrun", Status.WRONG_RESULT, "past the end"),
+        ],
+    )
+    def test_fault(self, measurer, matmul, fault, status, word):
+        if "hang" in fault:
+            measurer.limits = Limits(build_s=0.2, run_s=0.2)
+        measurer.submit(matmul, Candidate({"fault": fault}))
+        bad = measurer.next_result(60)
+        assert (bad.status, bad.run_s, bad.verified) == (status, (), False)
+        assert word in bad.error
+        measurer.limits = PATIENT
+        measurer.submit(matmul, Candidate({"fault": None}))
+        good = measurer.next_result(60)
+        assert (good.status, good.verified) == (Status.OK, True)
+
+    def test_one_bad_candidate_does_not_spoil_those_timed_with_it(self, measurer, matmul):
+        faults = [None, "run crash", None, "slow"]
+        for n, fault in enumerate(faults):
+            measurer.submit(matmul, Candidate({"fault": fault, "n": n}))
+        results = {r.candidate.decisions["n"]: r for r in drain(measurer)}
+        assert [results[n].status for n in range(4)] == [Status.OK, Status.CRASHED, Status.OK, Status.OK]
+        assert min(results[3].run_s) == 9.0
+
+    def test_a_good_candidate_is_not_condemned_for_memory_that_another_one_damaged(self, measurer, matmul):
+        starts = measurer._runner.starts
+        for fault in [None, "poison", None]:
+            measurer.set_best(matmul, 1.0)
+            measurer.submit(matmul, Candidate({"fault": fault}))
+            assert (measurer.next_result(60).status, fault) == (Status.OK, fault)
+        assert measurer._runner.starts > starts
+
+    def test_a_reference_that_cannot_be_computed(self, host, matmul):
+        with Measurer(host, Limits(reference_s=0.0), builders=1) as m:
+            m.submit(matmul, candidates(matmul, host, 1)[0])
+            (result,) = drain(m)
+        assert result.status is Status.RUN_ERROR
+        assert "reference" in result.error
+
+    def test_workers_that_cannot_start_are_an_error_not_a_status(self, host, matmul):
+        m = Measurer(host, builder_role="faulty_roles:Nowhere")
+        m.submit(matmul, Candidate({}))
+        with pytest.raises(TuningError, match="cannot be started"):
+            m.next_result(60)
+
+
+class TestCores:
+    def test_who_needs_all_cores_has_them_alone(self):
+        cores, running, most, lock = Cores(3), [0], [0], threading.Lock()
+
+        def work(n):
+            for _ in range(30):
+                with cores.take(n):
+                    with lock:
+                        running[0] += n
+                        most[0] = max(most[0], running[0])
+                    time.sleep(0.0002)
+                    with lock:
+                        running[0] -= n
+
+        threads = [threading.Thread(target=work, args=(n,)) for n in (1, 1, 1, 2, 3)]
+        for t in threads:
+            t.start()
+        for t in threads:
+            t.join(30)
+        assert not any(t.is_alive() for t in threads)
+        assert most[0] == 3
+
+    def test_more_than_there_are_means_all(self):
+        cores = Cores(2)
+        with cores.take(8):
+            assert cores._free == 0
+        assert cores._free == 2
+
+
+SCRIPT = """
+from luthier import te
+from luthier.codegen.detect import host_target
+from luthier.tuner.database import MemoryDatabase
+from luthier.tuner.session import tune_workload
+x = te.placeholder(64)
+w = te.workload(te.compute(64, lambda i: x[i] + 1.0))
+print(tune_workload(w, log=MemoryDatabase(), target=host_target(1), trials=2, progress=False).trials)
+"""
+
+
+def test_a_script_without_a_main_guard_can_tune(tmp_path, repository_env):
+    """And one whose directory holds modules named like those of the standard library."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    (tmp_path / "pickle.py").write_text("raise ImportError('the wrong pickle')")
+    command = [sys.executable, "-P", str(tmp_path / "script.py")]
+    run = subprocess.run(command, env=repository_env, cwd=tmp_path, capture_output=True, text=True, timeout=100)
+    assert (run.stdout, run.returncode) == ("2\n", 0), run.stderr
+
+
+def test_limits_leave_memory_for_others():
+    assert 0 < Limits().run_bytes < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

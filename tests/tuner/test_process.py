@@ -1,0 +1,137 @@
+"""Workers that crash, hang, print, or eat memory; the supervisor must outlive all of it."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from luthier.errors import TuningError
+from luthier.tuner.process import Answer, Failure, Worker
+from luthier.tuner.record import Status
+
+FAULTS = str(Path(__file__).parent / "faults")
+DATA = pickle.dumps("the task")
+
+
+@pytest.fixture
+def worker(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", FAULTS)
+    w = Worker("faulty_roles:Echo", memory_bytes=3 << 30)
+    yield w
+    w.close()
+
+
+def call(worker, *job, timeout_s=30.0):
+    return worker.call("key", DATA, job, timeout_s)
+
+
+def test_answers_and_task_data_is_sent_once(worker):
+    assert call(worker, "echo", 1) == Answer(("the task", 1))
+    assert worker.call("key", b"not a pickle: it must not be sent again", ("echo", 2), 30) == Answer(("the task", 2))
+    assert worker.call("other", pickle.dumps("another"), ("echo", 3), 30) == Answer(("another", 3))
+    assert worker.starts == 1
+
+
+def test_an_exception_is_an_error_and_the_worker_stays(worker):
+    assert call(worker, "raise", "oh no") == Failure(None, "ValueError: oh no")
+    assert call(worker, "echo", 1) == Answer(("the task", 1))
+    assert worker.starts == 1
+
+
+@pytest.mark.parametrize(
+    ("job", "word"),
+    [(("segfault",), "SIGSEGV"), (("abort",), "SIGABRT"), (("exit", 3), "exit code 3"), (("garble",), "damaged reply")],
+)
+def test_a_crash_is_reported_and_the_next_call_gets_a_new_worker(worker, job, word):
+    failure = call(worker, *job)
+    assert failure.status is Status.CRASHED
+    assert word in failure.error
+    assert call(worker, "echo", 1) == Answer(("the task", 1))
+    assert worker.starts == 2
+
+
+@pytest.mark.parametrize("job", ["hang", "spin"])
+def test_a_hang_ends_at_its_time(worker, job):
+    call(worker, "echo", 0)
+    start = time.monotonic()
+    assert call(worker, job, timeout_s=0.2) == Failure(Status.TIMEOUT, "took longer than 0.2 s")
+    assert time.monotonic() - start < 5
+    assert call(worker, "echo", 1) == Answer(("the task", 1))
+
+
+def test_memory_is_limited(worker):
+    assert call(worker, "allocate", 1 << 20) == Answer(1 << 20)
+    failure = call(worker, "allocate", 64 << 30)
+    assert failure.status is Status.OUT_OF_MEMORY
+    assert "3.0 GiB" in failure.error
+    assert call(worker, "echo", 1) == Answer(("the task", 1))
+
+
+def test_megabytes_of_output_do_no_harm(worker):
+    assert call(worker, "print", 6_000_000) == Answer("printed")
+    assert call(worker, "echo", 1) == Answer(("the task", 1))
+    assert sum(map(len, worker._output)) <= 1 << 17
+
+
+def test_large_messages(worker):
+    assert call(worker, "echo", b"x" * 5_000_000) == Answer(("the task", b"x" * 5_000_000))
+    assert len(call(worker, "reply", 20_000_000).value) == 20_000_000
+
+
+def test_workers_are_recycled(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", FAULTS)
+    w = Worker("faulty_roles:Echo", recycle_after=2)
+    pids = [call(w, "pid").value for _ in range(4)]
+    w.close()
+    assert pids[0] == pids[1] != pids[2] == pids[3]
+
+
+@pytest.mark.parametrize("role", ["faulty_roles:BrokenAtStart", "no_such_module:Role"])
+def test_a_worker_that_cannot_start_is_an_error_with_its_reason(monkeypatch, role):
+    monkeypatch.setenv("PYTHONPATH", FAULTS)
+    with pytest.raises(TuningError, match=r"cannot be made|no_such_module"):
+        call(Worker(role), "echo", 1)
+
+
+def test_kill_from_outside_is_taken_for_lack_of_memory(worker):
+    pid = call(worker, "pid").value
+    os.kill(pid, signal.SIGKILL)
+    assert call(worker, "echo", 1).status is Status.OUT_OF_MEMORY
+    assert call(worker, "echo", 1) == Answer(("the task", 1))
+
+
+PARENT = """
+import os, pickle, signal, sys
+from luthier.tuner.process import Worker
+w = Worker("faulty_roles:Echo")
+print(w.call("k", pickle.dumps(None), ("pid",), 60).value, flush=True)
+w.call("k", b"", ("hang",), 60)
+"""
+
+
+def test_workers_end_with_a_parent_that_is_killed(repository_env):
+    """Also in the middle of a job; and a script without a __main__ guard may start them."""
+    env = repository_env | {"PYTHONPATH": os.pathsep.join([FAULTS, repository_env["PYTHONPATH"]])}
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], env=env, stdout=subprocess.PIPE, text=True)
+    pid = int(parent.stdout.readline())
+    os.kill(pid, 0)
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and _alive(pid):
+        time.sleep(0.02)
+    assert not _alive(pid)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
