@@ -1,12 +1,11 @@
 """Arithmetic on static shapes, shared by the importer and the passes. Pure functions of integers.
 
 Shapes of whole models come from ONNX's own shape inference (:mod:`.importer.build`); this module has what the
-internal form of an operator needs beyond that: axes counted from the front, paddings in numbers, window sizes.
+internal form of an operator needs beyond that: axes counted from the front, paddings in numbers, bounds of slices.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from ..errors import OnnxError
@@ -27,28 +26,6 @@ def normalize_axes(axes: Sequence[int], rank: int, what: str = "axes") -> tuple[
     return tuple(result)
 
 
-def resolve_reshape(shape: Sequence[int], target: Sequence[int], allow_zero: bool = False) -> tuple[int, ...]:
-    """The static result of ONNX Reshape: 0 copies a dimension (unless ``allow_zero``), -1 takes what remains."""
-    result = [int(t) for t in target]
-    if not allow_zero:
-        for i, t in enumerate(result):
-            if t == 0:
-                if i >= len(shape):
-                    raise OnnxError(f"target {list(target)} copies dimension {i} of a tensor of rank {len(shape)}")
-                result[i] = shape[i]
-    total = math.prod(shape)
-    if result.count(-1) > 1:
-        raise OnnxError(f"target {list(target)} has more than one -1")
-    if -1 in result:
-        known = math.prod(t for t in result if t != -1)
-        if known == 0 or total % known:
-            raise OnnxError(f"{list(shape)} cannot be reshaped to {list(target)}")
-        result[result.index(-1)] = total // known
-    if math.prod(result) != total:
-        raise OnnxError(f"{list(shape)} cannot be reshaped to {list(target)}")
-    return tuple(result)
-
-
 def same_pads(
     spatial: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilations: Sequence[int], upper: bool
 ) -> tuple[int, ...]:
@@ -61,29 +38,6 @@ def same_pads(
         begins.append(small if upper else large)
         ends.append(large if upper else small)
     return (*begins, *ends)
-
-
-def window_output(
-    spatial: Sequence[int],
-    kernel: Sequence[int],
-    strides: Sequence[int],
-    dilations: Sequence[int],
-    pads: Sequence[int],
-    ceil_mode: bool = False,
-) -> tuple[int, ...]:
-    """Spatial sizes of a convolution or pooling. pads: all begins, then all ends.
-
-    With ``ceil_mode`` a last window may overhang the end, but must start inside the input or its leading padding.
-    """
-    n = len(spatial)
-    result = []
-    for i, (size, k, s, d) in enumerate(zip(spatial, kernel, strides, dilations, strict=True)):
-        room = size + pads[i] + pads[n + i] - ((k - 1) * d + 1)
-        out = (-(-room // s) if ceil_mode else room // s) + 1
-        if ceil_mode and (out - 1) * s >= size + pads[i]:
-            out -= 1
-        result.append(out)
-    return tuple(result)
 
 
 def broadcast(*shapes: Sequence[int]) -> tuple[int, ...]:
