@@ -2,50 +2,67 @@
 
 from __future__ import annotations
 
+import tempfile
 from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+
+import onnx
 
 from .cli_model import is_artifact, load_or_compile
 from .cli_table import ratio, seconds, table
 from .cli_values import UsageError
-from .errors import Error
-from .peers import Engine, Luthier, Model, engines_named, output_error, race
+from .graph.importer.read import find_model
+from .graph.onnx_import import bundled_models
+from .graph.seeding import seed_weights
+from .peers import Engine, Luthier, engines_named, output_error, race
+from .runtime.executable import Executable
 
 
 def bench(arguments: Namespace) -> None:
     """Print median and least latency of Luthier and of each engine named, measured in turn."""
     peers = engines_named(arguments.against)
-    if peers and is_artifact(arguments.model):
-        raise UsageError(
-            f"--against: {arguments.model} is an artifact, which other engines cannot read; give the model"
-        )
-    executable = load_or_compile(arguments)
-    engines: list[Engine] = [Luthier(executable)]
-    if peers:
-        model = model_file(arguments.model)
+    if is_artifact(arguments.model):
+        if peers:
+            raise UsageError(
+                f"--against: {arguments.model} is an artifact, which other engines cannot read; give the model"
+            )
+        _measure(arguments, load_or_compile(arguments))
+        return
+    with _weighted(arguments.model) as path:
+        arguments.model = str(path)
+        executable = load_or_compile(arguments)
         shapes = {s.name: s.dims for s in executable.inputs}
-        engines += [peer(model, executable.threads, shapes) for peer in peers]
+        _measure(arguments, executable, [peer(path, executable.threads, shapes) for peer in peers])
+
+
+def _measure(arguments: Namespace, executable: Executable, others: Sequence[Engine] = ()) -> None:
+    engines = [Luthier(executable), *others]
     timings = race(engines, executable.example_inputs(), arguments.rounds)
-    ours = timings[0]
-    rows = [
-        [t.name, seconds(t.median_s), seconds(t.min_s), ratio(t.median_s, ours.median_s), f"{error:.1e}"]
-        for t in timings
-        for error in [output_error(ours.outputs, t.outputs)]
-    ]
-    if executable.report:
-        print(executable.report)
+    header = ["engine", "median", "least"]
+    rows = [[t.name, seconds(t.median_s), seconds(t.min_s)] for t in timings]
+    if len(engines) > 1:
+        header += ["luthier is faster by", "difference of outputs"]
+        for t, row in zip(timings, rows, strict=True):
+            row.append(ratio(t.median_s, timings[0].median_s))
+            row.append(f"{output_error(timings[0].outputs, t.outputs):.1e}")
+    print(executable.report or executable)
     print(f"{executable.threads} thread{'s' * (executable.threads != 1)}, {arguments.rounds} rounds in turn")
-    print(table(["engine", "median", "min", "luthier is faster by", "difference"], rows))
+    print(table(header, rows))
 
 
-def model_file(model: str) -> Model:
-    """The file that MODEL names: a path, or a model that comes with onnx."""
-    from .graph.onnx_import import bundled_models
+@contextmanager
+def _weighted(model: str) -> Iterator[Path]:
+    """The file of a model; for one that comes with onnx, a copy with seeded random weights.
 
-    path = Path(model)
-    if path.exists():
-        return path
-    bundled = bundled_models().get(path.name.removesuffix(".onnx"))
-    if bundled is None:
-        raise Error(f"{model}: no such file")
-    return bundled
+    Those models hold constants for weights, with which values grow beyond all bounds on their way.
+    """
+    path = find_model(model)
+    if path not in bundled_models().values():
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        seeded = Path(folder) / path.name
+        onnx.save(seed_weights(onnx.load(path)), seeded)
+        yield seeded

@@ -92,3 +92,25 @@ def test_requirements_are_importable():
     call = next(n for n in ast.walk(tree) if isinstance(n, ast.keyword) and n.arg == "install_requires")
     for requirement in ast.literal_eval(call.value):
         assert importlib.util.find_spec(re.split(r"[<>=]", requirement)[0]) is not None, requirement
+
+
+def test_the_operator_in_the_readme_works():
+    import numpy as np
+
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    (block,) = [b for b in blocks if "te.compute" in b]
+    names: dict = {}
+    exec(block, names)
+    np.testing.assert_allclose(names["d"], np.full((512, 256), 64.0))
+
+
+def test_the_commands_in_the_readme_are_understood(capsys):
+    import shlex
+
+    from luthier.cli import _parser
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^(?:\w+=\S+ )*luthier (.*)$", text, re.MULTILINE)
+    assert len(commands) >= 7
+    for command in commands:
+        _parser().parse_args(shlex.split(command, comments=True))
