@@ -19,12 +19,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..codegen.detect import can_run
 from ..codegen.program import Program
-from ..errors import InputError
+from ..errors import InputError, TargetError
 from ..target import Target
 from ..te import dtype as dt
 from . import openmp
@@ -97,7 +99,7 @@ class Executable:
         report: BuildReport | None = None,
         loaded: LoadedProgram | None = None,
     ) -> None:
-        """constants: uint8, aligned to 64 bytes. Raises InternalError when the objects do not link."""
+        """constants: uint8, aligned to 64 bytes. loaded: the objects' entry; default: they are linked on first use."""
         self.program = program
         self.objects = tuple(objects)
         self.constants = constants
@@ -106,7 +108,8 @@ class Executable:
         self.target = target
         self.report = report
         self.threads = openmp.usable_threads(program.threads)
-        self._loaded = loaded or load_objects(self.objects)
+        self._loaded = loaded
+        self._loading = Lock()
         self._constants_address = address_of(constants) if constants.size else None
         self._input_types = [dt.to_numpy(s.dtype) for s in self.inputs]
         self._output_types = [dt.to_numpy(s.dtype) for s in self.outputs]
@@ -132,7 +135,7 @@ class Executable:
         results = self._empty_outputs()
         context = self._acquire()
         try:
-            self._call(context, arrays, results, self._loaded, 1)
+            self._call(context, arrays, results, self._native(), 1)
         finally:
             self._idle.append(context)
         return results if wanted is None else [results[i] for i in wanted]
@@ -160,9 +163,10 @@ class Executable:
             if value < least:
                 raise InputError(f"time: {name} is {value}; it must be at least {least}")
         with self._bound(inputs) as call:
+            native = self._native()
             if warmup:
-                call(self._loaded, warmup)
-            return [call(self._loaded, number) / 1e9 / number for _ in range(repeats)]
+                call(native, warmup)
+            return [call(native, number) / 1e9 / number for _ in range(repeats)]
 
     def profile(self, rounds: int = 10, inputs: Mapping[str, Any] | None = None) -> list[CallProfile]:
         """Time each kernel call by itself, in order of execution; see :func:`.profile.profile`."""
@@ -181,6 +185,14 @@ class Executable:
                 call(part, 1)
             times = [[call(part, 1) / 1e9 for part in parts] for _ in range(rounds)]
         return [list(column) for column in zip(*times, strict=True)]
+
+    def check_host(self) -> None:
+        """Raise TargetError unless this machine can run the code."""
+        if not can_run(self.target):
+            raise TargetError(
+                f"the code is for {self.target.name} ({self.target.triple}, {self.target.cpu}), which this machine "
+                f"cannot run; save it and load it there"
+            )
 
     def empty_input(self, name: str) -> Array:
         """Return a new array for the input ``name`` that :meth:`run` will read in place, without a copy."""
@@ -210,6 +222,17 @@ class Executable:
         return f"Executable({ins} -> {outs}; {self.threads} threads)"
 
     # -------------------------------------------------------------------------------------- inside
+
+    def _native(self) -> LoadedProgram:
+        """The program, linked into this process. Raises TargetError where it is for another machine."""
+        if self._loaded is None:
+            with self._loading:
+                self._loaded = self._loaded or self._link()
+        return self._loaded
+
+    def _link(self) -> LoadedProgram:
+        self.check_host()
+        return load_objects(self.objects)
 
     @contextmanager
     def _bound(self, inputs: Mapping[str, Any] | None) -> Iterator[Callable[[LoadedProgram, int], int]]:

@@ -41,6 +41,7 @@ def profile(executable: Executable, rounds: int = 10, inputs: Mapping[str, Any] 
     inputs  as for :meth:`Executable.run`; default: :meth:`Executable.example_inputs`. Raises InputError.
     """
     program, target = executable.program, executable.target
+    executable.check_host()
     parts = [replace(program, calls=(replace(call, wait=True),)) for call in program.calls]
     names = [f"luthier{k}_run" for k in range(len(parts))]
     modules = []

@@ -15,7 +15,7 @@ from onnx.reference import ReferenceEvaluator
 
 import luthier
 from luthier.codegen.detect import named_target
-from luthier.errors import Error, OnnxError
+from luthier.errors import ArtifactError, Error, OnnxError, TargetError
 from luthier.graph.compile import Found, compile_model
 from luthier.schedule import Default
 from luthier.schedule.space import instantiate
@@ -300,6 +300,17 @@ def test_all_unsupported_nodes_are_named_at_once() -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     with pytest.raises(OnnxError, match=r"2 unsupported node.*node_first.*node_second"):
         luthier.compile(model)
+
+
+def test_a_model_for_another_machine_can_be_saved_but_not_run(tmp_path: Path) -> None:
+    model = residual()
+    executable = luthier.compile(model, target="aarch64", threads=1)
+    for run in (lambda: executable.run(None, feed_of(model)), executable.time, executable.profile):
+        with pytest.raises(TargetError, match=r"the code is for aarch64 .*; save it and load it there"):
+            run()
+    executable.save(tmp_path / "m.luthier")
+    with pytest.raises(ArtifactError, match=r"made for aarch64, this machine is"):
+        luthier.load(tmp_path / "m.luthier")
 
 
 def test_a_target_with_another_instruction_set_can_be_built_and_saved(tmp_path: Path) -> None:
