@@ -48,13 +48,10 @@ def log_softmax(x: OperandLike, axes: Sequence[int], *, block: int | None = None
     total = reduce_over(
         a, axes, reduce_sum, lambda v, m: call("exp", v - m), extra=[top], name="softmax_sum", tag="softmax"
     )
-    log = Operand(
-        define(total.shape, lambda *i: call("log", total.at(*i)) + top.at(*i), block=total.block, name="log_sum"),
-        total.shape,
-        total.block,
-    )
-    return define(
-        a.shape, lambda *i: a.at(*i) - log.broadcast_at(i, a.shape), block=block, name="log_softmax", tag="softmax"
+    log = _map(total, lambda v: call("log", v), "softmax_log")
+    # The maximum is taken off first: added to the logarithm, a large one would cost that its digits.
+    return elementwise(
+        lambda v, m, s: (v - m) - s, [a, top, log], name="log_softmax", block=a.block if block is None else block
     )
 
 

@@ -1,0 +1,213 @@
+"""Winograd convolution F(m x m, 3 x 3) as tensor expressions (Lavin and Gray, CVPR 2016).
+
+A tile of m x m outputs is computed from (m + 2) x (m + 2) inputs d and the filter g as
+
+    A^T [(G g G^T) * (B^T d B)] A
+
+so that the sum over input channels becomes (m + 2)^2 independent matrix products with (m + 2)^2 multiplications for each tile
+and channel pair in place of 9 m^2. The matrices come from polynomial interpolation at the points 0, +-p, ..., infinity; points with
+p = sqrt(1/2), sqrt(2) give a smaller rounding error than small integers do (Barabasz et al., ACM TOMS 2020, study the choice).
+
+Each one-dimensional transform is a stage whose element is picked by its position: with that loop unrolled, an element is
+its own short sum. The stages, for channel-blocked images (n, c_o, h, w, c_i):
+
+    rows, input    B^T d B    (n, ty, tx, ic_o, i, j, ic_i)
+    filter_rows, filter       G g G^T    (i, j, oc, ic)
+    product        the sum over input channels    (n, ty, tx, oc_o, i, j, oc_i)
+    columns, and the convolution itself    A^T M A
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod, sqrt
+from typing import cast
+
+from ...errors import ExpressionError
+from ..expr import Expr, Read, Reduce, Var, all_of, const, equal, select
+from ..tensor import Compute, Source, Tensor, compute, reduce_axis
+from ..tensor import sum as reduce_sum
+
+POINTS: dict[int, tuple[float, ...]] = {2: (1.0,), 4: (sqrt(0.5), sqrt(2.0)), 6: (sqrt(0.5), sqrt(2.0), 1.0)}
+"""For each m the positive interpolation points; 0, their negatives and infinity come with them."""
+
+TAPS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Transforms:
+    """The matrices of F(m, 3), as tuples of rows: output A^T (m x a), filter G (a x 3), input B^T (a x a), a = m + 2."""
+
+    output: tuple[tuple[float, ...], ...]
+    filter: tuple[tuple[float, ...], ...]
+    input: tuple[tuple[float, ...], ...]
+
+
+@lru_cache
+def transforms(m: int) -> Transforms:
+    """Build the matrices by Lagrange interpolation (the Toom-Cook construction, transposed)."""
+    if m not in POINTS:
+        raise ExpressionError(f"winograd: m is {m}; it must be one of {', '.join(map(str, POINTS))}")
+    points = [0.0]
+    for p in POINTS[m]:
+        points += [p, -p]
+    finite = len(points)
+    output = tuple(
+        tuple([p**i if i or p else 1.0 for p in points] + [1.0 if i == m - 1 else 0.0]) for i in range(m)
+    )
+    scale = [prod(p - q for q in points if q != p) for p in points]
+    kernel = [tuple(p**k / f if k or p else 1.0 / f for k in range(TAPS)) for p, f in zip(points, scale, strict=True)]
+    kernel.append((0.0,) * (TAPS - 1) + (1.0,))
+    data = [_polynomial([q for q in points if q != p], finite + 1) for p in points]
+    data.append(_polynomial(points, finite + 1))
+    return Transforms(output, tuple(kernel), tuple(data))
+
+
+def applies(conv: Compute) -> bool:
+    """Whether ``conv`` is a 3x3 convolution of stride 1 over channel-blocked data that these stages can compute."""
+    attrs = conv.attrs
+    return (
+        conv.tag == "conv2d"
+        and len(conv.shape) == 5
+        and len(conv.reduce_axes) == 4
+        and 0 not in conv.shape
+        and attrs.get("kernel") == (TAPS, TAPS)
+        and attrs.get("strides") == (1, 1)
+        and attrs.get("dilations") == (1, 1)
+        and attrs.get("groups") == 1
+        and attrs.get("in_block") == attrs.get("out_block") == conv.shape[4]
+    )
+
+
+def winograd(conv: Compute, m: int = 4) -> Compute:
+    """The same convolution by F(m x m, 3 x 3): a compute of the same shape, over the stages that the module describes.
+
+    Raises ExpressionError where :func:`applies` does not hold.
+    """
+    if not applies(conv):
+        raise ExpressionError(f"winograd: {conv!r} is not a 3x3 convolution of stride 1 over channel-blocked data")
+    assert isinstance(conv.body, Reduce)
+    data, weight = _operands(conv)
+    t = transforms(m)
+    n, oc_blocks, height, width, block = conv.shape
+    ic_blocks, in_height, in_width = data.shape[1:4]
+    channels = int(cast(int, conv.attrs["in_channels"]))
+    top, left = cast(tuple[int, ...], conv.attrs["pads"])[:2]
+    a = m + TAPS - 1
+    tiles_y, tiles_x = -(-height // m), -(-width // m)
+
+    def pixel(b: Expr, c: Expr, y: Expr, x: Expr, lane: Expr) -> Expr:
+        inside = all_of(y >= 0, y < in_height, x >= 0, x < in_width)
+        return select(inside, data[b, c, y, x, lane], const(0.0, data.dtype))
+
+    rows = compute(
+        (n, tiles_y, tiles_x, ic_blocks, a, a, block),
+        lambda b, ty, tx, ic_o, i, s, ic_i: _transformed(
+            t.input, i, lambda r: pixel(b, ic_o, ty * m + (r - top), tx * m + s - left, ic_i)
+        ),
+        name="rows",
+    )
+    transformed = compute(
+        rows.shape,
+        lambda b, ty, tx, ic_o, i, j, ic_i: _transformed(
+            t.input, j, lambda s: rows[b, ty, tx, ic_o, i, s, ic_i]
+        ),
+        name="input",
+    )
+    out_channels = oc_blocks * block
+    filter_rows = compute(
+        (a, TAPS, out_channels, channels),
+        lambda i, s, oc, ic: _transformed(t.filter, i, lambda r: weight[oc, ic, r, s]),
+        name="filter_rows",
+    )
+    kernel = compute(
+        (a, a, out_channels, channels),
+        lambda i, j, oc, ic: _transformed(t.filter, j, lambda s: filter_rows[i, s, oc, ic]),
+        name="filter",
+    )
+    k_o, k_i = reduce_axis(ic_blocks, "ic_o"), reduce_axis(min(block, channels), "ic_i")
+
+    def channel_sum(b: Var, ty: Var, tx: Var, oc_o: Var, i: Var, j: Var, oc_i: Var) -> Reduce:
+        ic = k_o.var * block + k_i.var
+        term = transformed[b, ty, tx, k_o, i, j, k_i] * kernel[i, j, oc_o * block + oc_i, ic]
+        return reduce_sum(term, (k_o, k_i), where=ic < channels if channels % block and ic_blocks > 1 else None)
+
+    product = compute(
+        (n, tiles_y, tiles_x, oc_blocks, a, a, block),
+        channel_sum,
+        name="product",
+        tag="winograd_product",
+    )
+    columns = compute(
+        (n, tiles_y, tiles_x, oc_blocks, m, a, block),
+        lambda b, ty, tx, oc_o, y, j, oc_i: _transformed(
+            t.output, y, lambda i: product[b, ty, tx, oc_o, i, j, oc_i]
+        ),
+        name="columns",
+    )
+    return compute(
+        conv.shape,
+        lambda b, oc_o, y, x, oc_i: _transformed(
+            t.output, x % m, lambda j: columns[b, y // m, x // m, oc_o, y % m, j, oc_i]
+        ),
+        name=conv.name,
+        tag="winograd",
+        attrs={"m": m},
+    )
+
+
+# ------------------------------------------------------------------------------------------- parts
+
+
+def _operands(conv: Compute) -> tuple[Tensor, Source]:
+    """The data and the weights: the reads of the product that is summed, in order."""
+    assert isinstance(conv.body, Reduce)
+    data, weight = (r.source for r in conv.reads() if isinstance(r, Read))
+    return cast(Tensor, data), weight
+
+
+def _polynomial(roots: Sequence[float], length: int) -> tuple[float, ...]:
+    """Coefficients of the product of (x - root), lowest first, filled up with zeros."""
+    coefficients = [1.0]
+    for root in roots:
+        shifted = [0.0, *coefficients]
+        coefficients = [s - root * c for s, c in zip(shifted, [*coefficients, 0.0], strict=True)]
+    return tuple(round(c, 12) + 0.0 for c in coefficients) + (0.0,) * (length - len(coefficients))
+
+
+def _transformed(matrix: Sequence[Sequence[float]], position: Expr, element: Callable[[int], Expr]) -> Expr:
+    """Element ``position`` of matrix times vector, chosen by selects that vanish where the position is a constant."""
+    result = _dot(matrix[-1], element)
+    for p in reversed(range(len(matrix) - 1)):
+        result = select(equal(position, p), _dot(matrix[p], element), result)
+    return result
+
+
+def _dot(row: Sequence[float], element: Callable[[int], Expr]) -> Expr:
+    """The sum of the non-zero terms: those at even positions, then those at odd ones.
+
+    The rows of opposite interpolation points differ in the sign of the odd part alone, so the parts are common subexpressions.
+    """
+    parts: list[tuple[float, Expr]] = []
+    for parity in (0, 1):
+        terms = [(k, c) for k, c in enumerate(row) if c and k % 2 == parity]
+        if not terms:
+            continue
+        lead = terms[-1][1]
+        sign = 1.0 if lead > 0 else -1.0
+        total: Expr | None = None
+        for k, c in terms:
+            value = c * sign
+            term = element(k) if value == 1.0 else element(k) * value
+            total = term if total is None else total + term
+        assert total is not None
+        parts.append((sign, total))
+    (first_sign, result), *rest = parts
+    if rest:
+        second_sign, second = rest[0]
+        if first_sign > 0:
+            return result + second if second_sign > 0 else result - second
+        return second - result if second_sign > 0 else 0.0 - (result + second)
+    return result if first_sign > 0 else 0.0 - result
