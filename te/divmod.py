@@ -132,7 +132,7 @@ def recombine(s: Simplifier, f: Form) -> Form:
 
     n*(y % c) + n*c*(y // c)        ->  n*y
     n*(y % c) + n*c*((y // c) % b)  ->  n*(y % (c*b))
-    n*v - n*c*(v // c)              ->  n*(v % c)
+    n*y - n*c*(y // c)              ->  n*(y % c)
     """
     terms = f[0]
     for atom, n in terms.items():
@@ -153,10 +153,10 @@ def recombine(s: Simplifier, f: Form) -> Form:
                 return recombine(s, add((left, f[1]), whole, n))
             continue
         inner = s.quotients.get(atom)
-        if inner is not None and len(inner[0][0]) == 1 and n % inner[1] == 0:
-            (y, c) = inner
-            ((v, one),) = y[0].items()
-            if one == 1 and y[1] == 0 and terms.get(v) == -n // c:
-                left = {a: m for a, m in terms.items() if a is not atom and a is not v}
-                return recombine(s, add((left, f[1]), modulo(s, y, c), -n // c))
+        if inner is not None and n % inner[1] == 0:
+            y, c = inner
+            k = -n // c
+            if all(terms.get(v) == k * m for v, m in y[0].items()):
+                left = add((terms, f[1]), ({**y[0], atom: -c}, y[1]), -k)
+                return recombine(s, add(left, modulo(s, y, c), k))
     return f

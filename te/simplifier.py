@@ -78,6 +78,8 @@ class Simplifier:
         self.data: set[Expr] = set()
         self._forms: dict[Expr, Form] = {}
         self._simplified: dict[Expr, Expr] = {}
+        self._keys: dict[Expr, int] = {}
+        self._numbers: dict[Hashable, int] = {}
 
     @property
     def size(self) -> int:
@@ -344,12 +346,15 @@ class Simplifier:
                 return limits_of(e.dtype)
 
     def key(self, e: Expr) -> Hashable:
-        """A hashable stand-in for the value of a simplified expression: equal only for equal values."""
-        if e.dtype == "int64":
-            return affine.key(self.form(e))
-        return self._structure(e)
+        """A number that simplified expressions share only if they are equal in value."""
+        found = self._keys.get(e)
+        if found is None:
+            structure = affine.key(self.form(e)) if e.dtype == "int64" else self._structure(e)
+            found = self._keys[e] = self._numbers.setdefault(structure, len(self._numbers))
+        return found
 
     def _structure(self, e: Expr) -> Hashable:
+        """The node with its operands' numbers: as cheap for a graph with shared parts as for a tree."""
         match e:
             case Const():
                 return "const", repr(e.value), e.dtype
