@@ -77,6 +77,6 @@ def versions() -> tuple[str, str]:
     """Versions of Luthier and of LLVM."""
     import llvmlite.binding as llvm
 
-    import luthier
+    from .. import __version__
 
-    return luthier.__version__, ".".join(map(str, llvm.llvm_version_info))
+    return __version__, ".".join(map(str, llvm.llvm_version_info))
