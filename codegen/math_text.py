@@ -24,7 +24,7 @@ class Body:
     def ty(self, element: str) -> str:
         return vector(element, self.lanes)
 
-    def function(self, name: str, element: str, source: str, arity: int, result: str, attributes: str = "#1") -> str:
+    def function(self, name: str, element: str, source: str, arity: int, result: str, attributes: str) -> str:
         """The whole function, from ``arity`` arguments ``%a0, %a1`` of type ``source`` to ``element``."""
         arguments = ", ".join(f"{self.ty(source)} %a{i}" for i in range(arity))
         body = "\n".join(self.lines)

@@ -3,6 +3,8 @@
     symbol(fn, element, lanes)   the name that emitted code calls
     define(wanted, features)     the text of all those functions (and of the ones that they need)
 
+The short ones are inlined where they are called (attributes ``#1``), the long ones are not (``#2``).
+
 float32, against the correctly rounded result over the whole range, subnormals, infinities and NaN included:
 
 =================================  ==========  =================================================================
@@ -116,7 +118,8 @@ def _function(
         texts[slow] = _far_angle(fn, lanes)
     else:
         raise InternalError(f"mathlib: {fn} is not defined for {element}")
-    return b.function(symbol(fn, element, lanes), element, source, arity, result)
+    inlined = fn in _FLOAT32 or fn in _BIT_FUNCTIONS
+    return b.function(symbol(fn, element, lanes), element, source, arity, result, "#1" if inlined else "#2")
 
 
 # ------------------------------------------------------------------------------------------------ float32
@@ -244,7 +247,8 @@ def _asinh64(b: Body, x: str) -> str:
 
 
 def _acosh64(b: Body, x: str) -> str:
-    return _log64(b, b.dadd(x, b.dsqrt(b.dmul(b.dsub(x, b.d(1.0)), b.dadd(x, b.d(1.0))))))
+    result = _log64(b, b.dadd(x, b.dsqrt(b.dmul(b.dsub(x, b.d(1.0)), b.dadd(x, b.d(1.0))))))
+    return b.select(b.fcmp("olt", x, b.d(1.0), "double"), b.d(math.nan), result, "double")
 
 
 def _atanh64(b: Body, x: str) -> str:
@@ -321,7 +325,7 @@ def _far_angle(fn: str, lanes: int) -> str:
     """All lanes by the C library, one after another; infinite arguments give NaN."""
     b = Body(lanes, fused=False)
     result = b.round(b.per_lane(fn, (b.extend("%a0"),)))
-    return b.function(symbol(f"{fn}_far", "float", lanes), "float", "float", 1, result, attributes="#2")
+    return b.function(symbol(f"{fn}_far", "float", lanes), "float", "float", 1, result, "#2")
 
 
 # ------------------------------------------------------------------------------------------------ float64

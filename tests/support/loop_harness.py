@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import llvmlite.binding as llvm
 import numpy as np
 
-from luthier.codegen import emit, interpret, llvm as backend, verify
+from luthier.codegen import emit, interpret, verify
+from luthier.codegen import llvm as backend
 from luthier.codegen.detect import host_target, named_target
 from luthier.codegen.nodes import Buffer, For, Function, LoopKind, Stmt
 from luthier.target import Target
