@@ -21,10 +21,15 @@ HUGE_PAGE_BYTES = 2 * 1024 * 1024
 
 def empty_aligned(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
     """Return a new uninitialised C-contiguous array whose data is aligned to 64 bytes."""
-    size = prod(shape) * dtype.itemsize
-    raw = np.empty(size + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + size].view(dtype).reshape(shape)
+    return new_aligned(shape, dtype)[0]
+
+
+def new_aligned(shape: Sequence[int], dtype: np.dtype[Any]) -> tuple[Array, int]:
+    """As :func:`empty_aligned`, with the address of the data, which takes NumPy a microsecond to tell."""
+    raw = np.empty(prod(shape) * dtype.itemsize + ALIGNMENT, np.uint8)
+    address = address_of(raw)
+    start = -address % ALIGNMENT
+    return np.ndarray(shape, dtype, raw.data, start), address + start
 
 
 def empty_pages(size_bytes: int) -> Array:
@@ -44,4 +49,4 @@ def empty_pages(size_bytes: int) -> Array:
 
 def address_of(array: Array) -> int:
     """The address of the first element."""
-    return int(array.__array_interface__["data"][0])
+    return array.ctypes.data

@@ -30,7 +30,7 @@ from ..errors import InputError, TargetError
 from ..target import Target
 from ..te import dtype as dt
 from . import openmp
-from .arrays import ALIGNMENT, Array, address_of, empty_aligned, empty_pages
+from .arrays import ALIGNMENT, Array, address_of, empty_aligned, empty_pages, new_aligned
 from .loader import LoadedProgram, load_objects
 from .report import BuildReport
 
@@ -68,21 +68,22 @@ class TensorSpec:
 class _Context:
     """What one call in flight needs: an arena, aligned copies of inputs that are not, and two tables of pointers."""
 
-    __slots__ = ("arena", "inputs", "outputs", "staging")
+    __slots__ = ("addresses", "arena", "inputs", "outputs", "staging")
 
     def __init__(self, program: Program) -> None:
         self.arena = empty_pages(program.arena_bytes)
         self.inputs = (ctypes.c_void_p * max(program.inputs, 1))()
         self.outputs = (ctypes.c_void_p * max(program.outputs, 1))()
-        self.staging: list[Array | None] = [None] * program.inputs
+        self.addresses = ctypes.addressof(self.inputs), ctypes.addressof(self.outputs), address_of(self.arena)
+        self.staging: list[tuple[Array, int] | None] = [None] * program.inputs
 
-    def stage(self, position: int, array: Array, dtype: np.dtype[Any]) -> Array:
-        """Copy an input to aligned memory that stays with this context."""
+    def stage(self, position: int, array: Array, dtype: np.dtype[Any]) -> int:
+        """Copy an input to aligned memory that stays with this context; return its address."""
         copy = self.staging[position]
         if copy is None:
-            copy = self.staging[position] = empty_aligned(array.shape, dtype)
-        np.copyto(copy, array)
-        return copy
+            copy = self.staging[position] = new_aligned(array.shape, dtype)
+        np.copyto(copy[0], array)
+        return copy[1]
 
 
 class Executable:
@@ -138,7 +139,7 @@ class Executable:
             self._call(context, arrays, results, self._native(), 1)
         finally:
             self._idle.append(context)
-        return results if wanted is None else [results[i] for i in wanted]
+        return [array for array, _ in results] if wanted is None else [results[i][0] for i in wanted]
 
     def __call__(self, *arrays: Any, **named: Any) -> Any:
         """Run with inputs by position or name; return the output, or a tuple when there are several."""
@@ -245,8 +246,8 @@ class Executable:
         finally:
             self._idle.append(context)
 
-    def _empty_outputs(self) -> list[Array]:
-        return [empty_aligned(s.dims, t) for s, t in zip(self.outputs, self._output_types, strict=True)]
+    def _empty_outputs(self) -> list[tuple[Array, int]]:
+        return [new_aligned(s.dims, t) for s, t in zip(self.outputs, self._output_types, strict=True)]
 
     def _acquire(self) -> _Context:
         try:
@@ -258,24 +259,21 @@ class Executable:
         self,
         context: _Context,
         arrays: Sequence[Array],
-        results: Sequence[Array],
+        results: Sequence[tuple[Array, int]],
         program: LoadedProgram,
         repeats: int,
     ) -> int:
-        """Run the program and return how long it took, in nanoseconds."""
-        kept = []  # whatever the pointers refer to lives until the call returns
+        """Run the program and return how long it took, in nanoseconds. The caller keeps the arrays alive."""
         for i, array in enumerate(arrays):
-            dtype = self._input_types[i]
-            if not array.flags.c_contiguous or array.dtype != dtype or address_of(array) % ALIGNMENT:
-                array = context.stage(i, array, dtype)
-            kept.append(array)
-            context.inputs[i] = address_of(array)
-        for i, array in enumerate(results):
-            context.outputs[i] = address_of(array)
-        inputs, outputs = ctypes.addressof(context.inputs), ctypes.addressof(context.outputs)
-        arena, constants = address_of(context.arena), self._constants_address
+            address, dtype = address_of(array), self._input_types[i]
+            if address % ALIGNMENT or not array.flags.c_contiguous or array.dtype != dtype:
+                address = context.stage(i, array, dtype)
+            context.inputs[i] = address
+        for i, (_, address) in enumerate(results):
+            context.outputs[i] = address
+        inputs, outputs, arena = context.addresses
         start_ns = time.perf_counter_ns()
-        program(inputs, outputs, constants, arena, self.threads, repeats)
+        program(inputs, outputs, self._constants_address, arena, self.threads, repeats)
         return time.perf_counter_ns() - start_ns
 
     def _select(self, output_names: Sequence[str] | None) -> list[int] | None:

@@ -20,18 +20,17 @@ from ..codegen.build import build_kernel
 from ..codegen.emit_program import emit_program
 from ..codegen.kernel import Kernel
 from ..codegen.llvm import compile_object
-from ..codegen.program import KernelCall, Program, Slot
 from ..errors import InputError
 from ..schedule.decide import Default
-from ..schedule.layout import apply_layout
 from ..schedule.schedule import Schedule
 from ..schedule.space import instantiate
 from ..target import Target
 from ..te import dtype as dt
 from ..te.tensor import Compute
 from ..te.workload import Workload, workload
-from .arrays import ALIGNMENT
 from .executable import Executable, TensorSpec
+from .prepare import prepared
+from .single import single_program
 
 
 class Function:
@@ -61,11 +60,11 @@ class Function:
         result = []
         for tensor, param, value in zip(inputs, self.kernel.params, arrays, strict=False):
             array = value
-            if param.layout is not None:
+            if param.layout is not None or param.prepare is not None:
                 array = np.asarray(value, None if hasattr(value, "__array__") else dt.to_numpy(tensor.dtype))
                 if array.shape != tensor.shape:
                     raise InputError(f"input {tensor.name!r} has shape {list(array.shape)}; it must be {tensor.shape}")
-                array = apply_layout(param.layout, array)
+                array = prepared(param, array)
             result.append(array)
         return result
 
@@ -93,15 +92,6 @@ def build(
         task = what if isinstance(what, Workload) else workload(what)
         schedule = instantiate(task, Default(), target)
     return Function(schedule, build_kernel(schedule, target), target)
-
-
-def single_program(kernel: Kernel, threads: int) -> Program:
-    """A program of one call: every parameter is an input or output, scratch is in the arena."""
-    inputs = len(kernel.params) - kernel.outputs
-    slots = [Slot("input", i) for i in range(inputs)] + [Slot("output", i) for i in range(kernel.outputs)]
-    shared, thread = (-(-n // ALIGNMENT) * ALIGNMENT for n in (kernel.shared_bytes, kernel.thread_bytes))
-    call = KernelCall(kernel.symbol, tuple(slots), shared=0, thread=shared, thread_bytes=thread)
-    return Program((call,), inputs, kernel.outputs, shared + threads * thread, threads)
 
 
 def _executable(work: Workload, kernel: Kernel, target: Target) -> Executable:
