@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
@@ -49,7 +48,7 @@ def luthier(capsys, tmp_path, monkeypatch) -> Callable[..., Finished]:
     return run
 
 
-def tiny_model(batch: Any = 1) -> onnx.ModelProto:
+def _tiny_model(batch: int | str) -> onnx.ModelProto:
     """Convolution, ReLU, flatten, Gemm: x (batch, 3, 8, 8) -> y (batch, 5)."""
     rng = np.random.default_rng(0)
     weights = {
@@ -74,10 +73,19 @@ def tiny_model(batch: Any = 1) -> onnx.ModelProto:
 
 
 @pytest.fixture
-def tiny(tmp_path):
-    path = tmp_path / "tiny.onnx"
-    onnx.save(tiny_model(), path)
-    return path
+def save_tiny(tmp_path):
+    """``save_tiny(name, batch)`` writes the tiny model; a batch that is a text leaves the dimension open."""
+
+    def save(name: str, batch: int | str = 1):
+        onnx.save(_tiny_model(batch), tmp_path / name)
+        return tmp_path / name
+
+    return save
+
+
+@pytest.fixture
+def tiny(save_tiny):
+    return save_tiny("tiny.onnx")
 
 
 @pytest.fixture
