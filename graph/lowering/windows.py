@@ -5,6 +5,7 @@ from __future__ import annotations
 from ...te.ops import conv as conv_ops
 from ...te.ops import pool
 from ...te.ops.conv import conv
+from ...te.ops.conv_transpose import conv_transpose
 from ...te.ops.elementwise import elementwise
 from ...te.ops.operand import Operand
 from ...te.tensor import Compute, Tensor
@@ -30,6 +31,24 @@ def convolution(ctx: Context, node: Node) -> Compute:
         groups=a["group"],
         in_block=x.layout.block,
         out_block=y.layout.block,
+    )
+    return _with_bias(ctx, result, bias, y)
+
+
+@lowers("ConvTranspose")
+def transposed_convolution(ctx: Context, node: Node) -> Compute:
+    x, w, bias = (*node.inputs, None, None)[:3]
+    y, a = node.outputs[0], node.attrs
+    assert x is not None and w is not None
+    result = conv_transpose(
+        ctx.operand(x),
+        ctx.operand(w),
+        outputs=y.shape[2:],
+        strides=a["strides"],
+        pads=a["pads"],
+        dilations=a["dilations"],
+        groups=a["group"],
+        block=y.layout.block,
     )
     return _with_bias(ctx, result, bias, y)
 

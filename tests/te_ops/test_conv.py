@@ -4,12 +4,13 @@ import itertools
 
 import numpy as np
 import pytest
-from operators import data, load, store
+from operators import data, load, make, run, store
 
 from luthier import te
 from luthier.errors import ExpressionError
 from luthier.te.evaluate import evaluate
 from luthier.te.ops.conv import conv, pad_weight
+from luthier.te.ops.conv_transpose import conv_transpose
 from luthier.te.ops.operand import Operand, physical_shape
 
 
@@ -190,3 +191,31 @@ def test_pad_weight_fills_with_zeros():
 def test_errors_say_what_does_not_fit(x, w, options, message):
     with pytest.raises(ExpressionError, match=message):
         conv(te.placeholder(x), te.placeholder(w), in_channels=6, out_channels=4, **options)
+
+
+@pytest.mark.parametrize("in_block,out_block", [(0, 0), (4, 4), (6, 3)])
+@pytest.mark.parametrize(
+    "groups,strides,pads,dilations,kernel",
+    [
+        (1, (1, 1), (0, 0, 0, 0), (1, 1), (3, 2)),
+        (1, (2, 3), (1, 0, 0, 1), (1, 1), (3, 3)),
+        (2, (2, 1), (1, 1, 1, 1), (2, 1), (3, 4)),
+        (6, (3, 2), (0, 2, 1, 0), (1, 3), (2, 2)),
+    ],
+)
+def test_transposed_convolution_is_the_adjoint(groups, strides, pads, dilations, kernel, in_block, out_block):
+    """<conv(u), x> = <u, conv_transpose(x)> for all u: each unit image u gives one element of the result."""
+    x, w = data(1, 6, 3, 2), data(6, 12 // groups // 2, *kernel, seed=1)
+    channels = w.shape[1] * groups
+    sizes = [
+        (x.shape[2 + d] - 1) * strides[d] + (kernel[d] - 1) * dilations[d] + 1 - pads[d] - pads[2 + d] for d in (0, 1)
+    ]
+    unit = np.eye(channels * sizes[0] * sizes[1], dtype=np.float32).reshape(-1, channels, *sizes)
+    images = reference(unit, w, strides, pads, dilations, groups)
+    expected = (images * x).sum((1, 2, 3)).reshape(1, channels, *sizes)
+    px, pw = make(x, in_block), make(w, name="w", constant=True)
+    made = conv_transpose(
+        px, pw, outputs=sizes, strides=strides, pads=pads, dilations=dilations, groups=groups, block=out_block
+    )
+    result = run(made, (px, x), (pw, w), shape=expected.shape, block=out_block)
+    np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-4)
