@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from ..schedule.layout import BlockedLayout
 from ..schedule.schedule import Schedule
 from ..target import Target
 from ..te.expr import Const
 from . import emit, llvm, pipeline
+from .detect import host_target
 from .kernel import Kernel, Param
 from .nodes import Buffer, For, Function, walk_stmts
 
@@ -16,32 +20,39 @@ def build_kernel(schedule: Schedule, target: Target) -> Kernel:
     Raises ScheduleError when the schedule cannot be lowered, InternalError when LLVM rejects the result.
     """
     name = pipeline.kernel_name(schedule.workload, schedule, target)
-    fn = pipeline.lower_schedule(schedule, target, name)
     pipeline.dump(schedule, target, name)
-    code = llvm.compile_object(emit.emit_function(fn, target), target)
-    return kernel_of(fn, schedule, code)
-
-
-def kernel_of(fn: Function, schedule: Schedule, code: bytes) -> Kernel:
-    """Describe a compiled function to its callers."""
+    fn = pipeline.lower_schedule(schedule, target, name)
+    inputs = schedule.workload.inputs
     params = []
-    layouts = [schedule.layouts.get(p) for p in schedule.workload.inputs]
     for position, buffer in enumerate(fn.params):
-        layout = layouts[position] if position < len(layouts) else None
-        params.append(
-            Param(buffer.name, buffer.shape, buffer.dtype, buffer.size_bytes, layout.to_json() if layout else None)
-        )
+        source = inputs[position] if position < len(inputs) else None
+        layout = schedule.layouts.get(source) if source else None
+        prepare = None
+        if source is not None and schedule.precomputed_for(source) is not None:
+            builder = host_target(1)  # it runs where the model is built, whatever the target
+            preparation = pipeline.lower_preparation(schedule, source, builder, f"{name}_prepare{position}")
+            prepare, layout = _compiled(preparation, [_param(b) for b in preparation.params], {}, builder), None
+        params.append(_param(buffer, layout, prepare))
+    return _compiled(fn, params, {"decisions": dict(schedule.decisions)}, target)
+
+
+def _compiled(fn: Function, params: list[Param], metadata: dict[str, Any], target: Target) -> Kernel:
     return Kernel(
         symbol=fn.name,
-        object_code=code,
+        object_code=llvm.compile_object(emit.emit_function(fn, target), target),
         params=tuple(params),
         outputs=fn.outputs,
         shared_bytes=_scratch_bytes(fn.shared),
         thread_bytes=_scratch_bytes(fn.thread),
         parallel=_chunks(fn),
         in_place=fn.in_place,
-        metadata={"decisions": dict(schedule.decisions)},
+        metadata=metadata,
     )
+
+
+def _param(buffer: Buffer, layout: BlockedLayout | None = None, prepare: Kernel | None = None) -> Param:
+    json = layout.to_json() if layout else None
+    return Param(buffer.name, buffer.shape, buffer.dtype, buffer.size_bytes, json, prepare)
 
 
 def _scratch_bytes(buffers: tuple[Buffer, ...]) -> int:

@@ -25,6 +25,8 @@ class Param:
 
     layout  JSON form of the transform_layout step (see schedule/layout.py) that turns the workload's logical
             tensor into this buffer; None when they are the same
+    prepare a kernel of one input and one output that makes this buffer from the logical tensor; it runs once, when the
+            model is built
     """
 
     name: str
@@ -32,6 +34,7 @@ class Param:
     dtype: str
     size_bytes: int
     layout: Mapping[str, Any] | None = None
+    prepare: Kernel | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,9 +25,10 @@ from ..te import dtype as dt
 from ..te.expr import Compare, Const, Expr, Read, Reduce, Var, binary, compare, const, free_vars, rewrite, substitute
 from ..te.expr import conjuncts as split_conjuncts
 from ..te.simplify import linear, simplify
-from ..te.tensor import Placeholder, Source
+from ..te.tensor import Compute, Placeholder, Source
 from .in_place import in_place_pairs
 from .nodes import Alloc, Barrier, Buffer, For, Function, If, Let, Seq, Stmt, Store, seq
+from .nodes import Scope as BufferScope
 
 STACK_LIMIT_BYTES = 32 * 1024
 """Larger buffers of an attached stage live in the thread's scratch memory."""
@@ -40,6 +41,11 @@ Guards: TypeAlias = Sequence[Expr]
 def lower(schedule: Schedule, name: str = "kernel") -> Function:
     """Build the loop nest of ``schedule`` as one function called ``name``."""
     return _Lowering(schedule).function(name)
+
+
+def lower_preparation(schedule: Schedule, source: Placeholder, name: str) -> Function:
+    """Build the function that runs when a model is built: what the kernel reads in place of a constant input."""
+    return _Lowering(schedule).preparation(source, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,38 +94,61 @@ class _Lowering:
         return found
 
     def function(self, name: str) -> Function:
+        """The kernel: every stage that is not precomputed."""
         s = self.schedule
-        params = []
-        for p in s.workload.inputs:
-            layout = s.layouts.get(p)
-            shape = layout.physical_shape(p.shape) if layout else p.shape
-            self.memory[p] = Buffer(p.name, shape, p.dtype, "param")
-            params.append(self.memory[p])
+        inputs = [self._input(p) for p in s.workload.inputs]
+        stages = [x for x in s.live_stages() if not x.precomputed]
+        shared = self._root_buffers(stages, s.workload.outputs)
+        outputs = tuple(self.memory[t] for t in s.workload.outputs)
+        body = self._root_nests(stages)
+        return Function(
+            name, (*inputs, *outputs), len(outputs), body, shared, tuple(self.thread), in_place_pairs(s)
+        )
+
+    def preparation(self, source: Placeholder, name: str) -> Function:
+        """The function that makes what stands in for a constant input, from that input in its own layout."""
+        result = self.schedule.precomputed_for(source)
+        assert result is not None
+        stages = self.schedule.stages_precomputed_for(result)
+        self.memory[source] = Buffer(source.name, source.shape, source.dtype, "param")
+        shared = self._root_buffers(stages, (result.tensor,))
+        body = self._root_nests(stages)
+        return Function(name, (self.memory[source], self.memory[result.tensor]), 1, body, shared, tuple(self.thread))
+
+    def _input(self, source: Placeholder) -> Buffer:
+        """The parameter for an input: in the layout that the schedule gave it, or what was precomputed from it."""
+        stand_in = self.schedule.precomputed_for(source)
+        if stand_in is not None:
+            self.memory[stand_in.tensor] = self._buffer(stand_in, "param")
+            return self.memory[stand_in.tensor]
+        layout = self.schedule.layouts.get(source)
+        shape = layout.physical_shape(source.shape) if layout else source.shape
+        self.memory[source] = Buffer(source.name, shape, source.dtype, "param")
+        return self.memory[source]
+
+    def _root_buffers(self, stages: Sequence[Stage], outputs: Sequence[Compute]) -> tuple[Buffer, ...]:
+        """Give every root stage a buffer; returns those that are scratch memory."""
         shared: list[Buffer] = []
-        for stage in s.live_stages():
-            if stage.attach is not None:
-                continue
-            output = s.is_output(stage)
-            shape = stage.layout.physical_shape(stage.tensor.shape) if stage.layout else stage.tensor.shape
-            self.memory[stage.tensor] = Buffer(stage.name, shape, stage.tensor.dtype, "param" if output else "shared")
-            if not output:
-                shared.append(self.memory[stage.tensor])
-        params.extend(self.memory[t] for t in s.workload.outputs)
+        for stage in stages:
+            if stage.attach is None:
+                output = any(stage.tensor is t for t in outputs)
+                buffer = self.memory[stage.tensor] = self._buffer(stage, "param" if output else "shared")
+                if not output:
+                    shared.append(buffer)
+        return tuple(shared)
+
+    def _buffer(self, stage: Stage, scope: BufferScope) -> Buffer:
+        shape = stage.layout.physical_shape(stage.tensor.shape) if stage.layout else stage.tensor.shape
+        return Buffer(stage.name, shape, stage.tensor.dtype, scope)
+
+    def _root_nests(self, stages: Sequence[Stage]) -> Stmt:
         nests: list[Stmt] = []
-        for stage in s.live_stages():
+        for stage in stages:
             if stage.attach is None:
                 if nests:
                     nests.append(Barrier())
                 nests.append(self.stage(stage, Scope()))
-        return Function(
-            name,
-            tuple(params),
-            len(s.workload.outputs),
-            seq(*nests),
-            tuple(shared),
-            tuple(self.thread),
-            in_place_pairs(s),
-        )
+        return seq(*nests)
 
     # ------------------------------------------------------------------ one stage
 
@@ -305,7 +334,7 @@ class _Lowering:
             result = Alloc(buffer, result)
         return result
 
-    def _scope_of(self, stage: Stage, shape: tuple[int, ...]) -> str:
+    def _scope_of(self, stage: Stage, shape: tuple[int, ...]) -> BufferScope:
         if stage.scope != "auto":
             return stage.scope
         size = dt.size_bytes(stage.tensor.dtype)

@@ -19,6 +19,7 @@ from .. import config
 from ..errors import Error, InternalError
 from ..schedule.schedule import Schedule
 from ..target import Target
+from ..te.tensor import Placeholder
 from ..te.workload import Workload
 from . import emit, llvm, lower, passes, printer, verify
 from .nodes import Function
@@ -36,7 +37,15 @@ _numbers = itertools.count()
 
 def lower_schedule(schedule: Schedule, target: Target, name: str = "kernel") -> Function:
     """Make the loop IR of a schedule and run every pass on it."""
-    fn = lower.lower(schedule, name)
+    return _through_passes(lower.lower(schedule, name), target)
+
+
+def lower_preparation(schedule: Schedule, source: Placeholder, target: Target, name: str) -> Function:
+    """The same for what is computed from a constant input when a model is built."""
+    return _through_passes(lower.lower_preparation(schedule, source, name), target)
+
+
+def _through_passes(fn: Function, target: Target) -> Function:
     switches = config.get()
     if switches.verify:
         _verified(fn, "lower")
@@ -47,7 +56,7 @@ def lower_schedule(schedule: Schedule, target: Target, name: str = "kernel") -> 
             _verified(changed, step.__name__)
         if switches.debug >= 3 and changed is not fn:
             elapsed_ms = (time.perf_counter() - started) * 1e3
-            print(f"[{name}] {step.__name__} ({elapsed_ms:.1f} ms)\n{printer.format_function(changed)}", file=sys.stderr)
+            print(f"[{fn.name}] {step.__name__} ({elapsed_ms:.1f} ms)\n{printer.format_function(changed)}", file=sys.stderr)
         fn = changed
     return fn
 

@@ -7,7 +7,6 @@ request, an offset in it. Equal constants in equal layouts are kept once.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 from ..codegen.kernel import Param
 from ..errors import InternalError
 from ..runtime.arrays import ALIGNMENT, Array, empty_pages
-from ..schedule.layout import apply_layout
+from ..runtime.prepare import identity, prepared
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +35,7 @@ def pack_constants(requests: Sequence[Request]) -> tuple[Array, list[int]]:
     offsets = []
     end = 0
     for request in requests:
-        key = (_digest(request.array, digests), request.array.shape, request.param.dtype, _text(request.param))
+        key = (_digest(request.array, digests), request.array.shape, request.param.dtype, identity(request.param))
         if key not in places:
             places[key] = end
             firsts.append((end, request))
@@ -52,7 +51,7 @@ def pack_constants(requests: Sequence[Request]) -> tuple[Array, list[int]]:
 def _laid_out(request: Request) -> Array:
     """The bytes that the kernel reads."""
     param = request.param
-    array = apply_layout(param.layout, request.array)
+    array = prepared(param, request.array)
     if array.nbytes != param.size_bytes or array.dtype.name != param.dtype:
         raise InternalError(
             f"constants: {param.name} is {array.dtype}{list(array.shape)}, the kernel reads "
@@ -67,6 +66,3 @@ def _digest(array: Array, known: dict[int, str]) -> str:
         known[id(array)] = hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).hexdigest()
     return known[id(array)]
 
-
-def _text(param: Param) -> str:
-    return json.dumps(param.layout, sort_keys=True)

@@ -7,8 +7,9 @@
 
 Primitives name a stage by its tensor, its name or the Stage, and an axis by its name or the LoopAxis. Each checks
 its arguments (ScheduleError), changes the loops, and appends one step to :attr:`Schedule.trace`; replaying the trace on
-the same workload (:meth:`Schedule.replay`) gives the same schedule. The primitives are in :mod:`.primitives` (loops) and
-:mod:`.placement` (where stages are computed and how they lie in memory); spaces that use them are in :mod:`.spaces`.
+the same workload (:meth:`Schedule.replay`) gives the same schedule. The primitives are in :mod:`.primitives` (loops),
+:mod:`.placement` (where stages are computed and how they lie in memory) and :mod:`.algorithms`; spaces that use them are in
+:mod:`.spaces`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ..errors import ScheduleError
 from ..te.expr import Reduce
 from ..te.tensor import Compute, Placeholder, Source
 from ..te.workload import Workload
+from .algorithms import Algorithms
 from .axis import LoopAxis
 from .decide import Decisions
 from .layout import BlockedLayout
@@ -29,7 +31,7 @@ from .stage import Stage
 from .trace import Names, Step, Trace, names_of
 
 
-class Schedule(LoopPrimitives, Placement):
+class Schedule(LoopPrimitives, Placement, Algorithms):
     """How to compute a workload.
 
     workload    what to compute

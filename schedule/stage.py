@@ -25,6 +25,7 @@ class Stage:
     leaves          the loops as they stand, outermost first
     attach          (consumer stage, axis) inside which this stage is computed; None: at root
     region_min      where attached: the first coordinate computed, over the consumer's loop variables
+    precomputed     whether it is computed when the model is built
     scope           where its values live while attached; ``auto`` lets lowering choose
     layout          memory layout of its buffer, None: row-major
     """
@@ -42,6 +43,7 @@ class Stage:
         self.attach: tuple[Stage, LoopAxis] | None = None
         self.region_min: tuple[Expr, ...] | None = None
         self.inlined = False
+        self.precomputed = False
         self.scope: StageScope = "auto"
         self.layout: BlockedLayout | None = None
         self._names = taken

@@ -10,9 +10,8 @@ import time
 
 from ..codegen.build import build_kernel
 from ..codegen.emit_program import emit_program
-from ..codegen.kernel import Kernel
 from ..codegen.llvm import compile_object
-from ..codegen.program import KernelCall, Program, Slot
+from ..runtime.single import single_program
 from ..schedule.decide import Replay
 from ..schedule.schedule import Schedule
 from ..schedule.space import instantiate
@@ -43,17 +42,3 @@ def schedule_of(workload: Workload, job: BuildJob) -> Schedule:
     if job.decisions is not None:
         return instantiate(workload, Replay(job.decisions), job.target)
     return Schedule(workload)
-
-
-def single_program(kernel: Kernel, threads: int) -> Program:
-    """A program of one call: every parameter is an argument, scratch is in the arena."""
-    inputs = len(kernel.params) - kernel.outputs
-    slots = [Slot("input", i) for i in range(inputs)] + [Slot("output", i) for i in range(kernel.outputs)]
-    shared = _aligned(kernel.shared_bytes)
-    thread = _aligned(kernel.thread_bytes)
-    call = KernelCall(kernel.symbol, tuple(slots), shared=0, thread=shared, thread_bytes=thread)
-    return Program((call,), inputs, kernel.outputs, shared + threads * thread, threads)
-
-
-def _aligned(size_bytes: int) -> int:
-    return -(-size_bytes // 64) * 64

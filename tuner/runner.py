@@ -18,12 +18,11 @@ from ..codegen.kernel import Param
 from ..errors import TuningError
 from ..runtime.arrays import address_of, empty_aligned, empty_pages
 from ..runtime.loader import LoadedProgram, load_objects
-from ..schedule.layout import apply_layout
+from ..runtime.prepare import identity, prepared
 from ..te import dtype as dt
 from ..te.workload import Workload
 from .inputs import Array, random_inputs
 from .jobs import Built, OutputsJob, TimeJob
-from .record import canonical_json
 
 GUARD_BYTES = 1024
 KEPT_TASKS = 2
@@ -67,10 +66,10 @@ class _TaskData:
     def physical(self, position: int, param: Param) -> Array:
         """The input as the kernel wants it, aligned."""
         cache = self._physical[position]
-        name = canonical_json(None if param.layout is None else dict(param.layout))
+        name = identity(param)
         array = cache.pop(name, None)
         if array is None:
-            laid_out = apply_layout(param.layout, self.logical[position])
+            laid_out = prepared(param, self.logical[position])
             array = empty_aligned(laid_out.shape, laid_out.dtype)
             array[...] = laid_out
         cache[name] = array

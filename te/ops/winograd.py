@@ -54,9 +54,7 @@ def transforms(m: int) -> Transforms:
     for p in POINTS[m]:
         points += [p, -p]
     finite = len(points)
-    output = tuple(
-        tuple([p**i if i or p else 1.0 for p in points] + [1.0 if i == m - 1 else 0.0]) for i in range(m)
-    )
+    output = tuple(tuple([p**i if i or p else 1.0 for p in points] + [1.0 if i == m - 1 else 0.0]) for i in range(m))
     scale = [prod(p - q for q in points if q != p) for p in points]
     kernel = [tuple(p**k / f if k or p else 1.0 / f for k in range(TAPS)) for p, f in zip(points, scale, strict=True)]
     kernel.append((0.0,) * (TAPS - 1) + (1.0,))
@@ -111,9 +109,7 @@ def winograd(conv: Compute, m: int = 4) -> Compute:
     )
     transformed = compute(
         rows.shape,
-        lambda b, ty, tx, ic_o, i, j, ic_i: _transformed(
-            t.input, j, lambda s: rows[b, ty, tx, ic_o, i, s, ic_i]
-        ),
+        lambda b, ty, tx, ic_o, i, j, ic_i: _transformed(t.input, j, lambda s: rows[b, ty, tx, ic_o, i, s, ic_i]),
         name="input",
     )
     out_channels = oc_blocks * block
@@ -142,9 +138,7 @@ def winograd(conv: Compute, m: int = 4) -> Compute:
     )
     columns = compute(
         (n, tiles_y, tiles_x, oc_blocks, m, a, block),
-        lambda b, ty, tx, oc_o, y, j, oc_i: _transformed(
-            t.output, y, lambda i: product[b, ty, tx, oc_o, i, j, oc_i]
-        ),
+        lambda b, ty, tx, oc_o, y, j, oc_i: _transformed(t.output, y, lambda i: product[b, ty, tx, oc_o, i, j, oc_i]),
         name="columns",
     )
     return compute(

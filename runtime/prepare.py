@@ -1,0 +1,41 @@
+"""Constants as a kernel reads them: in the layout that its schedule chose, or made from the original by a kernel.
+
+Comes in: a parameter of a kernel and the array in its logical shape. Goes out: the array to bind to that parameter.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..codegen.detect import host_target
+from ..codegen.emit_program import emit_program
+from ..codegen.kernel import Kernel, Param
+from ..codegen.llvm import compile_object
+from ..schedule.layout import apply_layout
+from .arrays import Array
+from .executable import Executable, TensorSpec
+from .single import single_program
+
+
+def prepared(param: Param, array: Array) -> Array:
+    """Turn a constant in its logical shape into what the kernel reads; contiguous."""
+    if param.prepare is None:
+        return apply_layout(param.layout, array)
+    result = np.asarray(_executable(param.prepare)(np.ascontiguousarray(array)))
+    return result
+
+
+def identity(param: Param) -> str:
+    """A text that is equal for parameters that turn equal arrays into equal ones."""
+    if param.prepare is not None:
+        return param.prepare.symbol
+    return repr(param.layout)
+
+
+def _executable(kernel: Kernel) -> Executable:
+    """Load a preparing kernel; it was compiled for this machine."""
+    target = host_target(1)
+    program = single_program(kernel, 1)
+    entry = compile_object(emit_program(program, target), target)
+    specs = [TensorSpec(f"{p.name}_{i}", p.dtype, p.shape) for i, p in enumerate(kernel.params)]
+    return Executable(program, (kernel.object_code, entry), np.empty(0, np.uint8), specs[:1], specs[1:], target)

@@ -1,0 +1,119 @@
+"""Algorithm primitives: another way to compute the same tensor, and work that is done when the model is built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from ..errors import ExpressionError, ScheduleError
+from ..te.expr import Expr, Var, substitute
+from ..te.ops.winograd import winograd
+from ..te.tensor import Compute, Placeholder, Source
+from .primitives import StageLike
+from .stage import Stage
+from .trace import primitive
+
+if TYPE_CHECKING:
+    from .schedule import Schedule
+
+ALGORITHMS: Mapping[str, Callable[..., Compute]] = {"winograd": winograd}
+"""Rewritings of a compute into another of the same shape and value, up to rounding, over stages of its own."""
+
+
+class Algorithms:
+    """The primitives that change what is computed on the way; a part of :class:`.schedule.Schedule`."""
+
+    @primitive
+    def use_algorithm(self: Schedule, stage: StageLike, name: str, parameters: Mapping[str, int]) -> list[Stage]:
+        """Compute a stage by another algorithm; returns the stages that this adds, producers first.
+
+            for ...: C[...] += X[...] * W[...]    ->    for ...: C.rows[...] = ...
+                                                        for ...: C.input[...] = ...
+            use_algorithm(C, "winograd", {"m": 4})      ...
+                                                        for ...: C[...] = f(C.columns)
+        """
+        st = self[stage]
+        if name not in ALGORITHMS:
+            raise ScheduleError(f"use_algorithm: {name!r} is unknown; use one of {', '.join(ALGORITHMS)}")
+        if st.inlined or st.attach is not None or st.leaves != [*st.roots, *st.reduce_roots]:
+            raise ScheduleError(f"use_algorithm({st.name}): the stage is already scheduled; call it first")
+        if st.body is not st.tensor.body:
+            raise ScheduleError(f"use_algorithm({st.name}): another stage was inlined into it; call it first")
+        try:
+            replacement = ALGORITHMS[name](st.tensor, **parameters)
+        except (ExpressionError, TypeError) as e:
+            raise ScheduleError(f"use_algorithm({st.name}, {name!r}): {e}") from None
+        known = {id(s.tensor) for s in self.stages.values()}
+        added = [
+            self._add_stage(f"{st.name}.{tensor.name}", tensor, before=st)
+            for tensor in _producers(replacement)
+            if id(tensor) not in known
+        ]
+        axes: dict[Var, Expr] = {
+            new.var: old.var for new, old in zip(replacement.axes, st.tensor.axes, strict=True)
+        }
+        st.body = substitute(replacement.body, axes)
+        st.reduce_roots = ()
+        st.leaves = list(st.roots)
+        return added
+
+    @primitive
+    def precompute(self: Schedule, stage: StageLike) -> None:
+        """Compute a stage that depends on one constant input alone when the model is built; its values are stored in its place.
+
+            for ...: U[...] = g(W)       ->    (at build time)  U = g(W)
+            for ...: C[...] = f(X, U)          for ...: C[...] = f(X, U)
+
+        Stages that only it needs go with it. Its loops, and its layout, are scheduled like any other's.
+        """
+        st = self[stage]
+        moved = self._needed_by(st)
+        inputs = {i for s in moved for i in s.inputs() if isinstance(i, Placeholder)}
+        if len(inputs) != 1 or not all(p.constant for p in inputs):
+            names = ", ".join(sorted(p.name for p in inputs)) or "nothing"
+            raise ScheduleError(f"precompute({st.name}): it must depend on one constant input, not on {names}")
+        for s in moved:
+            for source in (*s.inputs(), *(() if s is st else (s.tensor,))):
+                others = [c.name for c in self.consumers(source) if c not in moved]
+                if others:
+                    raise ScheduleError(f"precompute({st.name}): {others[0]} reads {source.name} too")
+        for s in moved:
+            s.precomputed = True
+
+    def precomputed_for(self: Schedule, source: Placeholder) -> Stage | None:
+        """The stage whose values stand in for a constant input in the kernel, if one does."""
+        moved = [s for s in self.live_stages() if s.precomputed and s.attach is None]
+        if not any(source in s.inputs() for s in self.live_stages() if s.precomputed):
+            return None
+        return next((s for s in moved if any(not c.precomputed for c in self.consumers(s.tensor))), None)
+
+    def stages_precomputed_for(self: Schedule, result: Stage) -> list[Stage]:
+        """The stages that run when the model is built to make ``result``, producers first."""
+        needed = self._needed_by(result)
+        return [s for s in self.live_stages() if s in needed]
+
+    def _needed_by(self: Schedule, stage: Stage) -> list[Stage]:
+        """A stage and every live stage that it depends on."""
+        found = {id(stage): stage}
+        queue = [stage]
+        while queue:
+            for source in queue.pop().inputs():
+                if isinstance(source, Compute) and id(self[source]) not in found:
+                    found[id(self[source])] = self[source]
+                    queue.append(self[source])
+        return list(found.values())
+
+
+def _producers(tensor: Compute) -> list[Compute]:
+    """The computes that a compute depends on, producers first, without itself."""
+    order: dict[int, Compute] = {}
+
+    def visit(t: Source) -> None:
+        if isinstance(t, Compute) and id(t) not in order:
+            for source in t.inputs():
+                visit(source)
+            order[id(t)] = t
+
+    for source in tensor.inputs():
+        visit(source)
+    return list(order.values())
