@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import cast
 
 from ...target import Target
+from ...te.ops.winograd import applies
 from ...te.tensor import Compute, Placeholder
 from ..axis import LoopAxis
 from ..decide import Decider
@@ -27,6 +28,7 @@ from .common import (
     tail_cut,
 )
 from .general import general
+from .winograd import winograd
 
 
 @register("conv2d")
@@ -43,8 +45,13 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
     if out.tensor.shape != anchor.shape:
         general(s, d, target)
         return
+    algorithms = ["direct", *([f"winograd{m}" for m in (2, 4)] if can_use_winograd(anchor, lanes) else [])]
+    algorithm = d.choose("algorithm", algorithms, "direct")
     if out is conv:
         conv = s.cache_write(out)
+    if algorithm != "direct":
+        winograd(s, d, target, conv, out, int(algorithm.removeprefix("winograd")))
+        return
     window_y, window_x = windows(anchor)
     channel_tiles = anchor.shape[1] * (anchor.shape[4] // lanes)
     blocked_channels = anchor.shape[4] > lanes
@@ -146,6 +153,14 @@ def window(s: Schedule, d: Decider, target: Target) -> None:
 
 
 # ---------------------------------------------------------------------------------------- parts
+
+
+def can_use_winograd(anchor: Compute, lanes: int) -> bool:
+    """Whether the stages of :mod:`luthier.te.ops.winograd` compute this convolution, in blocks of whole vectors."""
+    data = anchor.inputs()[0]
+    weights = anchor.inputs()[-1]
+    constant = isinstance(weights, Placeholder) and weights.constant
+    return applies(anchor) and anchor.shape[4] == lanes and constant and isinstance(data, Placeholder)
 
 
 def _is_blocked_image(s: Schedule, anchor: Compute, lanes: int) -> bool:
