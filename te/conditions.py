@@ -1,7 +1,8 @@
 """Conditions: every comparison of int64 values in one form, and what follows from bounds.
 
-A comparison becomes ``positive terms < negative terms + const`` or the same with ``>=``, ``==``, ``!=``, divided by the
-greatest common divisor of its coefficients: ``4*i - 4 <= 7`` is ``i < 3``. Terms that cannot tip the balance go:
+A comparison becomes ``positive terms < negative terms + const`` or the same with ``>=``, ``==``, ``!=``, with no fewer
+positive terms than negative ones (``<`` where there are as many), divided by the greatest common divisor of its
+coefficients: ``4*i - 4 <= 7`` is ``i < 3``. Terms that cannot tip the balance go:
 ``o*4 + i < 12`` with ``0 <= i < 4`` is ``o < 3``.
 """
 
@@ -21,15 +22,31 @@ if TYPE_CHECKING:
 TRUE, FALSE = Const(True, dt.BOOL), Const(False, dt.BOOL)
 
 
-def simplify_compare(s: Simplifier, e: Compare) -> Expr:
-    """Decide or normalise a comparison whose operands are simplified."""
-    if e.a.dtype == dt.INDEX:
-        return _compare_forms(s, e)
-    if dt.is_integer(e.a.dtype):
-        (al, ah), (bl, bh) = s.range_of(e.a), s.range_of(e.b)
-        decided = _decided(e.op, al - bh, ah - bl)
-        return decided if decided is not None else e
-    return e
+def compare_ranges(s: Simplifier, e: Compare) -> Expr:
+    """Decide a comparison of floats or narrow integers, whose operands are simplified, if their ranges allow it."""
+    if not dt.is_integer(e.a.dtype):
+        return e
+    (al, ah), (bl, bh) = s.range_of(e.a), s.range_of(e.b)
+    decided = _decided(e.op, al - bh, ah - bl)
+    return decided if decided is not None else e
+
+
+def compare_forms(s: Simplifier, e: Compare) -> Expr:
+    """Decide or normalise a comparison of int64 values."""
+    a, b = s.form(e.a), s.form(e.b)
+    difference = s.recombined(add(a, b, -1))
+    if s.data and (s.may_wrap(a) or s.may_wrap(b) or s.may_wrap(difference)):
+        made = compare(e.op, to_expr(a), to_expr(b))
+        return e if same(made, e) else made
+    decided = _decided(e.op, *s.interval(difference))
+    if decided is not None:
+        return decided
+    terms, limit = difference[0], -difference[1]
+    if e.op in ("eq", "ne"):
+        return _equality("eq" if e.op == "eq" else "ne", terms, limit, e)
+    if e.op in ("le", "gt"):
+        limit += 1
+    return _inequality(s, e.op in ("lt", "le"), terms, limit, e)
 
 
 def _decided(op: CompareOp, lo: float, hi: float) -> Const | None:
@@ -49,30 +66,13 @@ def _decided(op: CompareOp, lo: float, hi: float) -> Const | None:
             return FALSE if lo == hi == 0 else TRUE if hi < 0 or lo > 0 else None
 
 
-def _compare_forms(s: Simplifier, e: Compare) -> Expr:
-    a, b = s.form(e.a), s.form(e.b)
-    difference = s.recombined(add(a, b, -1))
-    if s.may_wrap(a) or s.may_wrap(b) or s.may_wrap(difference):
-        return e
-    lo, hi = s.interval(difference)
-    decided = _decided(e.op, lo, hi)
-    if decided is not None:
-        return decided
-    terms, limit = difference[0], -difference[1]
-    if e.op in ("eq", "ne"):
-        return _equality(s, "eq" if e.op == "eq" else "ne", terms, limit, e)
-    less = e.op in ("lt", "le")
-    if e.op in ("le", "gt"):
-        limit += 1
-    return _inequality(s, less, terms, limit, e)
-
-
-def _equality(s: Simplifier, op: Literal["eq", "ne"], terms: Terms, limit: int, e: Compare) -> Expr:
+def _equality(op: Literal["eq", "ne"], terms: Terms, limit: int, e: Compare) -> Expr:
     common = gcd(*terms.values())
     if limit % common:
         return TRUE if op == "ne" else FALSE
     terms, limit = {a: n // common for a, n in terms.items()}, limit // common
-    if not _leads_positive(terms):
+    balance = _balance(terms)
+    if balance < 0 or (balance == 0 and ordered((terms, 0))[0][1] < 0):
         terms, limit = {a: -n for a, n in terms.items()}, -limit
     return _built(op, terms, limit, e)
 
@@ -86,7 +86,8 @@ def _inequality(s: Simplifier, less: bool, terms: Terms, limit: int, e: Compare)
         terms, limit, changed = _without_small_terms(s, terms, limit)
         if changed:
             continue
-        if not _leads_positive(terms):
+        balance = _balance(terms)
+        if balance < 0 or (balance == 0 and not less):
             # sum < limit  <=>  -sum > -limit  <=>  -sum >= 1 - limit
             terms, limit, less = {a: -n for a, n in terms.items()}, 1 - limit, not less
         if len(terms) == 1:
@@ -119,10 +120,9 @@ def _without_small_terms(s: Simplifier, terms: Terms, limit: int) -> tuple[Terms
     return terms, limit, False
 
 
-def _leads_positive(terms: Terms) -> bool:
-    """Whether the terms are the right way round: more positive than negative ones, else the first positive."""
-    balance = sum(1 if n > 0 else -1 for n in terms.values())
-    return balance > 0 if balance else ordered((terms, 0))[0][1] > 0
+def _balance(terms: Terms) -> int:
+    """How many more positive than negative terms there are; a condition is turned so that it is not negative."""
+    return sum(1 if n > 0 else -1 for n in terms.values())
 
 
 def _built(op: Literal["lt", "ge", "eq", "ne"], terms: Terms, limit: int, e: Compare) -> Expr:

@@ -157,6 +157,6 @@ def recombine(s: Simplifier, f: Form) -> Form:
             y, c = inner
             k = -n // c
             if all(terms.get(v) == k * m for v, m in y[0].items()):
-                left = add((terms, f[1]), ({**y[0], atom: -c}, y[1]), -k)
-                return recombine(s, add(left, modulo(s, y, c), k))
+                rest = add(f, ({**y[0], atom: -c}, y[1]), -k)
+                return recombine(s, add(rest, modulo(s, y, c), k))
     return f

@@ -51,7 +51,7 @@ def rounded(value: float, dtype: str) -> float:
     if dtype == "float64":
         return value
     with np.errstate(over="ignore"):
-        return float(to_numpy(dtype).type(value))  # type: ignore[arg-type]
+        return float(to_numpy(dtype).type(value))
 
 
 def to_numpy(dtype: str) -> np.dtype[np.generic]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from . import dtype as dt
 from .expr import Binary, BinaryOp, Call, Cast, Const, Expr, Not, Select, Var, children, logical_not
+from .interval import limits_of
 
 if TYPE_CHECKING:
     from .simplifier import Simplifier
@@ -153,8 +154,6 @@ def _keeps_values(s: Simplifier, e: Cast) -> bool:
     if source == dt.BOOL:
         return True
     if dt.is_integer(source) and dt.is_integer(target):
-        from .simplifier import limits_of
-
         (lo, hi), limits = s.range_of(e.a), limits_of(target)
         return limits[0] <= lo and hi <= limits[1]
     if dt.is_float(source):

@@ -30,13 +30,9 @@ from .expr import (
     rebuild,
     select,
 )
+from .interval import INF, INT64, Interval, arithmetic, limits_of, product
 
 Bounds: TypeAlias = Mapping[Var, tuple[int, int]]
-Interval: TypeAlias = tuple[float, float]
-"""Inclusive; ends are ints or -inf and +inf."""
-
-INF = float("inf")
-INT64: Interval = (-(2**63), 2**63 - 1)
 NO_BOUNDS: Bounds = {}
 
 
@@ -78,6 +74,7 @@ class Simplifier:
         self.data: set[Expr] = set()
         self._forms: dict[Expr, Form] = {}
         self._simplified: dict[Expr, Expr] = {}
+        self._divisions: dict[Hashable, Form] = {}
         self._keys: dict[Expr, int] = {}
         self._numbers: dict[Hashable, int] = {}
 
@@ -167,10 +164,11 @@ class Simplifier:
             a = self.form(e.a)
             b = self.form(e.b)
             op = e.op
-            if op == "add":
-                return self.recombined(affine.add(a, b))
-            if op == "sub":
-                return self.recombined(affine.add(a, b, -1))
+            if op == "add" or op == "sub":
+                sign = 1 if op == "add" else -1
+                if not b[0]:
+                    return a[0], a[1] + sign * b[1]
+                return self.recombined(affine.add(a, b, sign))
             if op == "mul":
                 if not b[0]:
                     return affine.scale(a, b[1])
@@ -192,7 +190,12 @@ class Simplifier:
 
     def _division(self, op: divmod.Division, a: Form, b: Form) -> Form:
         if not b[0] and b[1] > 0:
-            return divmod.divide(self, a, b[1]) if op == "floordiv" else divmod.modulo(self, a, b[1])
+            name = op, affine.key(a), b[1]
+            found = self._divisions.get(name)
+            if found is None:
+                divided = divmod.divide if op == "floordiv" else divmod.modulo
+                found = self._divisions[name] = divided(self, a, b[1])
+            return found
         if not b[0] and b[1] < 0:  # a // -c == -a // c; a % -c == -(-a % c)
             flipped = affine.scale(a, -1)
             if not self.may_wrap(flipped):
@@ -260,11 +263,10 @@ class Simplifier:
         return None
 
     def _product(self, a: Form, b: Form) -> Form:
-        corners = [_times(x, y) for x in self.interval(a) for y in self.interval(b)]
+        lo, hi = product(self.interval(a), self.interval(b))
         name = ("mul", frozenset((affine.key(a), affine.key(b))))
         made = Binary("mul", affine.to_expr(a), affine.to_expr(b), dt.INDEX)
         data = not self.data.isdisjoint(a[0]) or not self.data.isdisjoint(b[0])
-        lo, hi = min(corners), max(corners)
         if data and (lo < INT64[0] or hi > INT64[1] or self.may_wrap(a) or self.may_wrap(b)):
             lo, hi = INT64
         return {self.intern(name, made, lo, hi, data): 1}, 0
@@ -297,6 +299,8 @@ class Simplifier:
     def _rebuilt(self, e: Expr) -> Expr:
         if isinstance(e, Reduce):
             return self._reduced(e)
+        if isinstance(e, Compare) and e.a.dtype == "int64":
+            return conditions.compare_forms(self, e)
         old = children(e)
         new = [self.simplify(x) for x in old]
         for a, b in zip(old, new, strict=True):
@@ -304,7 +308,7 @@ class Simplifier:
                 e = rebuild(e, new)
                 break
         if isinstance(e, Compare):
-            return conditions.simplify_compare(self, e)
+            return conditions.compare_ranges(self, e)
         if isinstance(e, Not):
             return conditions.simplify_not(self, e)
         if isinstance(e, Binary) and e.dtype == dt.BOOL:
@@ -341,7 +345,7 @@ class Simplifier:
                 lo, hi = self.range_of(e.args[0])
                 return (0 if lo <= 0 <= hi else min(abs(lo), abs(hi))), max(abs(lo), abs(hi))
             case Binary() if dt.is_integer(e.dtype):
-                return _arithmetic_range(e, self.range_of(e.a), self.range_of(e.b))
+                return arithmetic(e, self.range_of(e.a), self.range_of(e.b))
             case _:
                 return limits_of(e.dtype)
 
@@ -370,37 +374,3 @@ class Simplifier:
                 return e
             case _:
                 return type(e), e.dtype, *(self.key(x) for x in children(e))
-
-
-def limits_of(dtype: str) -> Interval:
-    if dtype == dt.BOOL:
-        return 0, 1
-    if not dt.is_integer(dtype):
-        return -INF, INF
-    width = dt.bits(dtype)
-    return (-(1 << width - 1), (1 << width - 1) - 1) if dtype in dt.SIGNED else (0, (1 << width) - 1)
-
-
-def _arithmetic_range(e: Binary, a: Interval, b: Interval) -> Interval:
-    match e.op:
-        case "add":
-            return a[0] + b[0], a[1] + b[1]
-        case "sub":
-            return a[0] - b[1], a[1] - b[0]
-        case "mul":
-            corners = [_times(x, y) for x in a for y in b]
-            return min(corners), max(corners)
-        case "min":
-            return min(a[0], b[0]), min(a[1], b[1])
-        case "max":
-            return max(a[0], b[0]), max(a[1], b[1])
-        case "floormod" if b[0] > 0:
-            return a if a[0] >= 0 and a[1] < b[0] else (0, b[1] - 1)
-        case "floordiv" if b[0] > 0:
-            return min(a[0] // b[0], a[0] // b[1]), max(a[1] // b[0], a[1] // b[1])
-        case _:
-            return limits_of(e.dtype)
-
-
-def _times(x: float, y: float) -> float:
-    return x * y if x and y else 0

@@ -24,8 +24,9 @@ from . import affine
 from . import dtype as dt
 from .affine import Linear
 from .expr import Const, Expr
+from .interval import INT64
 from .region import region
-from .simplifier import INT64, NO_BOUNDS, Bounds, simplifier
+from .simplifier import NO_BOUNDS, Bounds, simplifier
 
 __all__ = ["Bounds", "Linear", "bounds_of", "from_linear", "linear", "prove", "region", "simplifier", "simplify"]
 

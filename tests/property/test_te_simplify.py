@@ -99,7 +99,7 @@ def points(bounds):
 
 
 @given(INTEGERS | CONDITIONS, BOUNDS)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_simplify_keeps_the_value_and_is_idempotent(e, bounds):
     s = simplify(e, bounds)
     assert s.dtype == e.dtype
@@ -110,7 +110,7 @@ def test_simplify_keeps_the_value_and_is_idempotent(e, bounds):
 
 
 @given(INTEGERS, BOUNDS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_bounds_hold(e, bounds):
     lo, hi = bounds_of(e, bounds)
     for env in points(bounds):
@@ -128,7 +128,7 @@ def test_bounds_of_sums_are_exact(terms, const):
 
 
 @given(CONDITIONS, BOUNDS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 def test_proofs_hold(condition, bounds):
     proved = prove(condition, bounds)
     assume(proved is not None)
@@ -145,7 +145,7 @@ def test_linear_round_trip(e, bounds):
 
 
 @given(INTEGERS, BOUNDS, st.sets(st.sampled_from(VARS)))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_regions_hold(e, bounds, chosen):
     inner = {v: bounds[v] for v in chosen if v in bounds}
     outer = {v: r for v, r in bounds.items() if v not in inner}
@@ -217,7 +217,7 @@ def memory_workload(draw):
 
 
 @given(memory_workload())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_arithmetic_on_data_wraps_as_before(case):
     dtype, inputs, i, e = case
     pairs = np.array(list(itertools.product(EDGES[dtype], repeat=2)), dtype)
