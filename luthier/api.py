@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 
 from .codegen.detect import host_target, named_target
-from .graph.compile import Found, Schedules, compile_model
+from .graph.compile import compile_model
 from .graph.importer.read import ModelSource
 from .runtime.artifact import load as _load
 from .runtime.executable import Executable
@@ -29,7 +29,7 @@ from .target import Target
 from .te.tensor import Compute
 from .te.workload import Workload
 from .tuner.database import Database, open_log
-from .tuner.record import Record
+from .tuner.lookup import schedules_from_log
 
 __all__ = ["build", "compile", "load"]
 
@@ -46,8 +46,8 @@ def compile(
     """Compile an ONNX model for this machine and return it ready to run.
 
     model    path of an ONNX file, its bytes, a ModelProto, or the name of a model that comes with onnx
-    log      tuning log to take schedules from; tasks that it does not know get the default schedule, and a warning
-             says how many these are
+    log      tuning log to take schedules from: records of this machine, or else of a similar one; tasks that it does
+             not know get the default schedule, and a warning says how many these are
     threads  threads to run with; default: the cores of this process (at most ``OMP_NUM_THREADS``)
     target   a Target or the name of one (``x86-64-v3``), for an artifact that other machines can run; default: this
              machine
@@ -66,7 +66,7 @@ def compile(
             threads=threads,
             target=_target(target, threads),
             shapes=shapes,
-            schedules=schedules_of(database),
+            schedules=schedules_from_log(database),
             jobs=jobs,
         )
     finally:
@@ -102,29 +102,6 @@ def build(
     Raises ScheduleError when the schedule cannot be lowered.
     """
     return _build(what, _target(target, threads) or host_target(threads or 1), threads=threads)
-
-
-def schedules_of(database: Database) -> Schedules:
-    """Look schedules up in a log: the best record for the target, else the best one for a similar machine.
-
-    Similar machines have vectors of the same width; the same CPU with another number of threads comes first.
-    """
-
-    def look_up(work: Workload, target: Target) -> Found | None:
-        best = database.best(work.key, target, "")
-        if best is not None:
-            return Found(best.decisions, "tuned")
-        others = [r for r in database.records(work.key) if r.ok and r.verified and not r.space]
-        similar = [r for r in others if r.target.get("vector_bits") == target.vector_bits]
-        if not similar:
-            return None
-        return Found(min(similar, key=lambda r: _distance(r, target)).decisions, "reused")
-
-    return look_up
-
-
-def _distance(record: Record, target: Target) -> tuple[bool, bool, float]:
-    return (record.target.get("cpu") != target.cpu, record.target.get("model") != target.model, record.best_s)
 
 
 def _target(target: Target | str | None, threads: int | None) -> Target | None:

@@ -125,6 +125,12 @@ def _add_log_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log", metavar="FILE", help="tuning log to take schedules from (default: untuned schedules)")
 
 
+def _add_target(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--target", metavar="NAME", default="host", help="CPU to make code for: host, x86-64-v3, ... (default: host)"
+    )
+
+
 def _add_tune(commands: Commands) -> None:
     parser = _command(commands, "tune", ".cli_tune", "search for fast schedules on this machine and keep them in a log")
     _add_model(parser)
@@ -141,6 +147,7 @@ def _add_build(commands: Commands) -> None:
     parser = _command(commands, "build", ".cli_model", "compile a model to one file that runs without its ONNX file")
     _add_model(parser)
     _add_log_option(parser)
+    _add_target(parser)
     parser.add_argument("-o", "--output", metavar="FILE", help="artifact to write (default: MODEL.luthier here)")
 
 
@@ -180,6 +187,7 @@ def _add_show(commands: Commands) -> None:
     parser.add_argument(
         "--task", required=True, metavar="K", help="number, key or name of a task (luthier tasks MODEL)"
     )
+    _add_target(parser)
     parser.add_argument(
         "--level", choices=("te", "schedule", "loops", "llvm", "asm"), default="schedule", help="default: %(default)s"
     )

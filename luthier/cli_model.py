@@ -26,7 +26,13 @@ Array = NDArray[Any]
 def build(arguments: Namespace) -> None:
     """Compile a model and save it as one file."""
     target = output_path(arguments.output or f"{model_name(arguments.model)}.luthier")
-    executable = load_or_compile(arguments)
+    executable = api.compile(
+        arguments.model,
+        log=arguments.log,
+        threads=arguments.threads,
+        target=arguments.target,
+        shapes=shapes_of(arguments.shape),
+    )
     executable.save(target)
     print(executable.report)
     print(f"saved {target} ({target.stat().st_size / 1e6:.1f} MB)")
@@ -35,6 +41,8 @@ def build(arguments: Namespace) -> None:
 def run(arguments: Namespace) -> None:
     """Run a model once and print a line for each output; ``-o`` saves them."""
     target = output_path(arguments.output) if arguments.output else None
+    if target and target.suffix != ".npz":
+        raise UsageError(f"--output {target}: the outputs are written as one .npz file; name it {target.stem}.npz")
     given = _read_inputs(arguments.input)
     executable = load_or_compile(arguments)
     if given:

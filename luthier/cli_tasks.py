@@ -12,7 +12,7 @@ from . import api
 from .cli_table import percent, ratio, seconds, shorten, table
 from .cli_values import UsageError, shapes_of
 from .codegen import pipeline
-from .codegen.detect import host_target
+from .codegen.detect import host_target, named_target
 from .peak import fma_peak
 from .runtime.openmp import default_threads, usable_threads
 from .schedule.decide import Default, Replay
@@ -29,7 +29,8 @@ def tasks(arguments: Namespace) -> None:
     """Print a line for each task, most arithmetic first."""
     with ExitStack() as stack:
         log = stack.enter_context(open_log(arguments.log, "r")) if arguments.log else None
-        target, found = _tasks(arguments)
+        target = host_target(_threads(arguments))
+        found = model_tasks(arguments.model, target, shapes_of(arguments.shape))
         timed = log is not None or arguments.measure
         peak = fma_peak(target) if timed else math.inf
         rows = []
@@ -56,8 +57,8 @@ def show(arguments: Namespace) -> None:
     """Print one task at one level, scheduled as a build with this log would."""
     with ExitStack() as stack:
         log = stack.enter_context(open_log(arguments.log, "r")) if arguments.log else None
-        target, found = _tasks(arguments)
-        task = _choose(found, arguments.task)
+        target = named_target(arguments.target, _threads(arguments))
+        task = _choose(model_tasks(arguments.model, target, shapes_of(arguments.shape)), arguments.task)
         known = schedules_from_log(log)(task.workload, target) if log is not None else None
         schedule = task.instantiate(Default() if known is None else Replay(known.decisions), target)
     origin = "default" if known is None else known.origin
@@ -66,9 +67,8 @@ def show(arguments: Namespace) -> None:
     print(pipeline.levels(schedule, target)[arguments.level]())
 
 
-def _tasks(arguments: Namespace) -> tuple[Target, list[TuningTask]]:
-    target = host_target(usable_threads(arguments.threads or default_threads()))
-    return target, model_tasks(arguments.model, target, shapes_of(arguments.shape))
+def _threads(arguments: Namespace) -> int:
+    return usable_threads(arguments.threads or default_threads())
 
 
 def _choose(found: Sequence[TuningTask], wanted: str) -> TuningTask:

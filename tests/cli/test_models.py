@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import sys
 
 import numpy as np
@@ -26,6 +27,10 @@ def test_run_saves_what_the_reference_computes(luthier, tiny, image, tmp_path):
         assert saved.files == ["y"]
         np.testing.assert_allclose(saved["y"], expected, rtol=1e-4, atol=1e-5)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.npz", "tiny.onnx", "x.npy"]
+
+
+def test_run_writes_one_kind_of_file(luthier, tiny):
+    assert "name it scores.npz" in luthier("run", tiny, "-o", "scores.npy").complaint
 
 
 def test_run_takes_all_inputs_from_one_archive(luthier, tiny, image):
@@ -131,6 +136,14 @@ def test_artifacts_that_cannot_be_loaded(luthier, tiny, tmp_path):
         (tmp_path / name).write_bytes(content)
         assert name in luthier("run", name).complaint
     assert "none.luthier" in luthier("run", "none.luthier").complaint
+
+
+def test_code_for_another_cpu(luthier, tiny, tmp_path):
+    done = luthier("build", tiny, "--target", "aarch64", "-o", "arm.luthier")
+    assert done.code == 0 and (tmp_path / "arm.luthier").exists(), done.err
+    assert "arm.luthier" in luthier("run", "arm.luthier").complaint or platform.machine() == "aarch64"
+    assert "use one of host" in luthier("build", tiny, "--target", "z80").complaint
+    assert "fmla" in luthier("show", tiny, "--task", "1", "--target", "aarch64", "--level", "asm").out
 
 
 def test_tune_build_and_look(luthier, tiny, tmp_path):
