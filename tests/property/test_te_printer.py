@@ -76,13 +76,13 @@ def _parse(text):
 
 
 @given(EXPRS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_text_reads_back_to_the_same_expression(e):
     assert _parse(format_expr(e)) == structure(e)
 
 
 @given(EXPRS, EXPRS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_different_expressions_print_differently(e, f):
     assert (format_expr(e) == format_expr(f)) == (structure(e) == structure(f))
 
