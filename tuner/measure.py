@@ -72,8 +72,8 @@ _BuiltJob = tuple[TuningTask, Candidate, Built]
 class Measurer:
     """Measures candidates for ``target`` (its ``threads`` are those that the kernels run with).
 
-    builders      how many build at once; default: as many as there are cores beside the runner's, at least one
-    group         how many finished builds of one task are timed against each other at most
+    builders  how many build at once; default: one per core, which take turns with the runner
+    group     how many finished builds of one task are timed against each other at most
     Worker roles are parameters so that tests can put a faulty one in.
     """
 
@@ -91,7 +91,7 @@ class Measurer:
         self.target, self.limits = target, limits or Limits()
         self.cores = Cores(available_cores())
         self.group = group
-        count = builders or (self.cores.count if target.threads >= self.cores.count else self.cores.count - 1) or 1
+        count = builders or self.cores.count
         options: dict[str, Any] = {"recycle_after": self.limits.recycle_after, "environment": environment}
         self._builders = [Worker(builder_role, memory_bytes=self.limits.build_bytes, **options) for _ in range(count)]
         self._reference_builder = Worker(builder_role, memory_bytes=self.limits.build_bytes, **options)

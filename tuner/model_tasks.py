@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from ..graph.compile import prepare
 from ..graph.fusion import partition
 from ..graph.importer.read import ModelSource
-from ..graph.lowering import LoweredGroup, lower_group
+from ..graph.lowering import lower_group
+from ..graph.tasks import extract_tasks
 from ..target import Target
 from .task import TuningTask
 
@@ -18,26 +18,9 @@ def model_tasks(
 ) -> list[TuningTask]:
     """Import a model as a build for ``target`` does, and return its tasks, most arithmetic first.
 
-    Names are made of the operator and the first ONNX node that uses a task. Raises OnnxError as a build does.
+    Raises OnnxError as a build does.
     """
     graph = prepare(model, target, shapes)
-    uses: Counter[str] = Counter()
-    first: dict[str, tuple[LoweredGroup, str]] = {}
-    for group in partition(graph):
-        if group.kind != "kernel" or not group.nodes:
-            continue
-        lowered = lower_group(group, graph)
-        key = lowered.workload.key
-        uses[key] += 1
-        first.setdefault(key, (lowered, group.nodes[0].op))
-    tasks = [
-        TuningTask(lowered.workload, _name(op, lowered), uses[key])
-        for key, (lowered, op) in first.items()
-        if lowered.workload.flops
-    ]
-    return sorted(tasks, key=lambda t: -t.workload.flops * t.uses)
-
-
-def _name(op: str, lowered: LoweredGroup) -> str:
-    node = next((n for n in lowered.names if n), "")
-    return f"{op}:{node}" if node else op
+    groups = [lower_group(g, graph) for g in partition(graph) if g.kind == "kernel"]
+    tasks = [TuningTask(t.workload, t.name, t.uses) for t in extract_tasks(groups)]
+    return sorted(tasks, key=lambda t: (-t.workload.flops * t.uses, t.name))

@@ -12,6 +12,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 from ..errors import ScheduleError, TuningError
 from ..schedule.decide import Default
@@ -78,26 +79,10 @@ def tune_workload(
     target: Target,
     space: Space | None = None,
     name: str = "workload",
-    budget_s: float | None = None,
-    trials: int | None = None,
-    search: str = "evolutionary",
-    seed: int = 0,
-    progress: bool = True,
-    measurer: Measurer | None = None,
+    **options: Any,
 ) -> TuneReport:
-    """Tune one workload, with ``space`` where it is not to be its operator's own. See :func:`tune`."""
-    task = TuningTask(workload, name, 1, space)
-    return tune(
-        [task],
-        log=log,
-        target=target,
-        budget_s=budget_s,
-        trials=trials,
-        search=search,
-        seed=seed,
-        progress=progress,
-        measurer=measurer,
-    )
+    """Tune one workload, with ``space`` where it is not to be its operator's own; ``options`` as for :func:`tune`."""
+    return tune([TuningTask(workload, name, 1, space)], log=log, target=target, **options)
 
 
 def _start(task: TuningTask, log: Database, target: Target, search: str, model: CostModel, seed: int) -> TaskProgress:

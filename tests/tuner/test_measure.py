@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import subprocess
@@ -134,38 +135,45 @@ class TestDifferences:
         assert "shape" in differences(self.out, [np.zeros(4)], [np.zeros(5)])
 
 
+@pytest.fixture(scope="module")
+def healthy(host):
+    with Measurer(host) as m:
+        yield m
+
+
 class TestMeasurer:
-    def test_good_candidates(self, matmul, host):
+    @pytest.fixture
+    def measurer(self, healthy, matmul):
+        healthy.set_best(matmul, math.inf)
+        return healthy
+
+    def test_good_candidates(self, measurer, matmul, host):
         some = candidates(matmul, host, 5)
-        with Measurer(host) as m:
-            for c in some:
-                m.submit(matmul, c)
-            results = drain(m)
-            assert m.pending == 0
+        for c in some:
+            measurer.submit(matmul, c)
+        results = drain(measurer)
+        assert measurer.pending == 0
         assert {r.candidate.hash for r in results} == {c.hash for c in some}
         assert all(r.status is Status.OK and r.run_s and 0 < r.compile_s < 20 for r in results)
         fastest = min(results, key=lambda r: min(r.run_s))
         assert fastest.verified
 
-    def test_only_what_would_be_the_best_is_checked(self, matmul, host):
-        with Measurer(host) as m:
-            m.set_best(matmul, 1e-12)
-            m.submit(matmul, candidates(matmul, host, 1)[0])
-            (result,) = drain(m)
+    def test_only_what_would_be_the_best_is_checked(self, measurer, matmul, host):
+        measurer.set_best(matmul, 1e-12)
+        measurer.submit(matmul, candidates(matmul, host, 1)[0])
+        (result,) = drain(measurer)
         assert result.status is Status.OK and not result.verified
 
-    def test_a_space_of_ones_own_travels_as_its_trace(self, tiny, host):
-        with Measurer(host) as m:
-            for c in candidates(tiny, host, 3):
-                m.submit(tiny, c)
-            results = drain(m)
+    def test_a_space_of_ones_own_travels_as_its_trace(self, measurer, tiny, host):
+        for c in candidates(tiny, host, 3):
+            measurer.submit(tiny, c)
+        results = drain(measurer)
         assert [r.status for r in results] == [Status.OK] * 3
 
-    def test_a_trace_that_does_not_fit_is_a_build_error(self, tiny, host):
+    def test_a_trace_that_does_not_fit_is_a_build_error(self, measurer, tiny, host):
         (c,) = candidates(tiny, host, 1)
-        with Measurer(host) as m:
-            m.submit(tiny, replace(c, trace={"names": c.trace["names"], "steps": [["explode", {}]]}))
-            (result,) = drain(m)
+        measurer.submit(tiny, replace(c, trace={"names": c.trace["names"], "steps": [["explode", {}]]}))
+        (result,) = drain(measurer)
         assert result.status is Status.BUILD_ERROR
         assert "explode" in result.error
 

@@ -23,7 +23,7 @@ DATA = pickle.dumps("the task")
 @pytest.fixture
 def worker(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", FAULTS)
-    w = Worker("faulty_roles:Echo", memory_bytes=3 << 30)
+    w = Worker("echo_roles:Echo", memory_bytes=3 << 30)
     yield w
     w.close()
 
@@ -87,13 +87,13 @@ def test_large_messages(worker):
 
 def test_workers_are_recycled(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", FAULTS)
-    w = Worker("faulty_roles:Echo", recycle_after=2)
+    w = Worker("echo_roles:Echo", recycle_after=2)
     pids = [call(w, "pid").value for _ in range(4)]
     w.close()
     assert pids[0] == pids[1] != pids[2] == pids[3]
 
 
-@pytest.mark.parametrize("role", ["faulty_roles:BrokenAtStart", "no_such_module:Role"])
+@pytest.mark.parametrize("role", ["echo_roles:BrokenAtStart", "no_such_module:Role"])
 def test_a_worker_that_cannot_start_is_an_error_with_its_reason(monkeypatch, role):
     monkeypatch.setenv("PYTHONPATH", FAULTS)
     with pytest.raises(TuningError, match=r"cannot be made|no_such_module"):
@@ -110,7 +110,7 @@ def test_kill_from_outside_is_taken_for_lack_of_memory(worker):
 PARENT = """
 import os, pickle, signal, sys
 from luthier.tuner.process import Worker
-w = Worker("faulty_roles:Echo")
+w = Worker("echo_roles:Echo")
 print(w.call("k", pickle.dumps(None), ("pid",), 60).value, flush=True)
 w.call("k", b"", ("hang",), 60)
 """

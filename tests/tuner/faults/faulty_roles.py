@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
-import sys
 import time
 from dataclasses import replace
 
@@ -13,52 +11,6 @@ import numpy as np
 from luthier.tuner.builder import Builder
 from luthier.tuner.jobs import BuildJob, OutputsJob, TimeJob
 from luthier.tuner.runner import Runner
-
-
-class Echo:
-    """Does what the job says."""
-
-    def handle(self, task, job):
-        match job:
-            case ("echo", value):
-                return task, value
-            case ("raise", message):
-                raise ValueError(message)
-            case ("hang",):
-                time.sleep(1000)
-            case ("spin",):
-                while True:
-                    pass
-            case ("segfault",):
-                ctypes.string_at(1)
-            case ("abort",):
-                os.abort()
-            case ("exit", code):
-                os._exit(code)
-            case ("print", count):
-                for stream in (sys.stdout, sys.stderr):
-                    stream.write("noise\n" * (count // 6))
-                os.write(1, b"noise" * (count // 5))
-                return "printed"
-            case ("allocate", size):
-                return len(np.ones(size, np.uint8))
-            case ("reply", size):
-                return bytes(size)
-            case ("garble",):
-                for fd in range(3, 16):  # the pipe to the parent is among them
-                    try:
-                        os.write(fd, b"\xff" * 64)
-                    except OSError:
-                        pass
-                time.sleep(1000)
-            case ("pid",):
-                return os.getpid()
-        return None
-
-
-class BrokenAtStart:
-    def __init__(self):
-        raise RuntimeError("this role cannot be made")
 
 
 class FaultyBuilder(Builder):
