@@ -45,8 +45,8 @@ def read_peak(target: Target, size_bytes: int = 1 << 28, repeats: int = 5) -> fl
     return x.nbytes / best_s
 
 
-def _fma_loop(lanes: int, threads: int) -> Function:
-    """acc[c] = acc[c] * x[0] + x[1], STEPS times, for CHAINS accumulators on each thread."""
+def _fma_loop(lanes: int, threads: int, steps: int = STEPS) -> Function:
+    """acc[c] = acc[c] * x[0] + x[1], ``steps`` times, for CHAINS accumulators on each thread."""
     x = Buffer("x", (2, lanes), "float32")
     out = Buffer("out", (threads, CHAINS, lanes), "float32")
     acc = Buffer("acc", (CHAINS, lanes), "float32", "register")
@@ -54,7 +54,7 @@ def _fma_loop(lanes: int, threads: int) -> Function:
     update = Store(acc, (chain, lane), acc[chain, lane] * x[0, lane] + x[1, lane])
     body = seq(
         _tile(chain, lane, lanes, Store(acc, (chain, lane), x[0, lane])),
-        _loop(step, STEPS, "serial", _tile(chain, lane, lanes, update)),
+        _loop(step, steps, "serial", _tile(chain, lane, lanes, update)),
         _tile(chain, lane, lanes, Store(out, (thread, chain, lane), acc[chain, lane])),
     )
     return Function("fma_peak", (x, out), 1, _loop(thread, threads, "parallel", Alloc(acc, body)))
