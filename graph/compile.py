@@ -29,7 +29,7 @@ from ..codegen.program import KernelCall, Program, Slot
 from ..errors import Error, InternalError, ScheduleError
 from ..runtime.arrays import Array
 from ..runtime.executable import Executable, TensorSpec
-from ..runtime.openmp import default_threads
+from ..runtime.openmp import default_threads, usable_threads
 from ..runtime.report import BuildReport, Origin, TaskReport
 from ..schedule.decide import Decisions, Default, Replay
 from ..schedule.space import instantiate
@@ -84,7 +84,7 @@ def compile_model(
             raise Error(f"compile: {name} is {value}; it must be at least 1")
     started = time.perf_counter()
     if target is None:
-        target = host_target(threads or default_threads())
+        target = host_target(usable_threads(threads or default_threads()))
     elif threads is not None:
         target = target.with_threads(threads)
     graph = prepare(model, target, shapes)
