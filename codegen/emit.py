@@ -4,8 +4,8 @@
     scratch_layout(buffers)   -> where each scratch buffer lies
 
 Text is printed directly: making IR objects costs several times as much as the whole emission. Read in this order:
-:mod:`.emit_core` (state), :mod:`.emit_index`, :mod:`.emit_memory`, :mod:`.emit_expr`, :mod:`.emit_stmt`, this module,
-and :mod:`.mathlib` for exp, erf and the like.
+:mod:`.emit_core` (state), :mod:`.emit_index`, :mod:`.emit_address`, :mod:`.emit_memory`, :mod:`.emit_expr`,
+:mod:`.emit_stmt`, this module, and :mod:`.mathlib` for exp, erf and the like.
 """
 
 from __future__ import annotations
@@ -67,7 +67,6 @@ class Emitter(StmtPart):
                 f"attributes #0 = {{ {attributes} }}",
                 f"attributes #1 = {{ alwaysinline {attributes} }}",
                 f"attributes #2 = {{ noinline {attributes} }}",
-                "!0 = !{}",
                 "",
             )
         )
@@ -85,26 +84,24 @@ class Emitter(StmtPart):
         for pointer, buffers in (("%shared", self.fn.shared), ("%thread", self.fn.thread)):
             for b, offset in zip(buffers, scratch_layout(buffers)[0], strict=True):
                 self.pointers[b] = self.op_at(0, f"getelementptr inbounds i8, ptr {pointer}, i64 {offset}")
-        written = {s.buffer for s in walk_stmts(self.fn.body) if isinstance(s, Store)}
-        shared = {b for pair in self._shared_pairs() for b in pair}
-        self.read_only = frozenset(b for b in self.fn.params if b not in written and b not in shared)
         for a, b in self._shared_pairs():
             self.aliases[a] = (*self.aliases.get(a, ()), b)
             self.aliases[b] = (*self.aliases.get(b, ()), a)
 
     def _signature(self) -> str:
         shared = {b for pair in self._shared_pairs() for b in pair}
+        written = {s.buffer for s in walk_stmts(self.fn.body) if isinstance(s, Store)}
         params = []
         for position, b in enumerate(self.fn.params):
-            notes = ["ptr", "nocapture", "align 64"]
+            notes = ["ptr", "captures(none)", "align 64"]
             if b not in shared:
                 notes.append("noalias")
-            if b in self.read_only:
+            if b not in written and b not in shared:
                 notes.append("readonly")
             if b.size_bytes:
                 notes.append(f"dereferenceable({b.size_bytes})")
             params.append(f"{' '.join(notes)} %p{position}")
-        params += [f"ptr noalias nocapture align 64 %{name}" for name in ("shared", "thread")]
+        params += [f"ptr noalias captures(none) align 64 %{name}" for name in ("shared", "thread")]
         return ", ".join((*params, "i64 %tid", "i64 %threads"))
 
     # ---------------------------------------------------------------------------------- parallel regions
@@ -165,7 +162,7 @@ class Emitter(StmtPart):
         high = extent if isinstance(extent, int) else None
         symbols = [self.new_sym(edge, self.open_level(), low, high) for edge in edges]
         first, end = (add_forms(begin, Linear(0, ((sym, 1),))) for sym in symbols)
-        self.run_loop(s.var, first, end, s.body, nonempty=False)
+        self.run_loop(s.var, first, end, lambda: self.statement(s.body), nonempty=False)
         self.close_level()
         self.close_level()
 

@@ -2,7 +2,8 @@
 
 :meth:`IndexPart.linear` turns an expression into a form; :meth:`IndexPart.scalar` and :meth:`IndexPart.ramp` turn a
 form into instructions. Ranges of the loop variables decide comparisons and make ``floordiv`` and ``floormod`` by a
-constant exact where the range allows it (``(8 * i + j) // 8`` with ``0 <= j < 8`` is ``i``). Next: :mod:`.emit_memory`.
+constant exact where the range allows it (``(8 * i + j) // 8`` with ``0 <= j < 8`` is ``i``).
+Next: :mod:`.emit_address`.
 """
 
 from __future__ import annotations

@@ -1,18 +1,24 @@
 """Statements: loops as rotated basic blocks, unrolled loops by repetition, vectorized loops in chunks of lanes.
 
 A vectorized loop of ``n`` values runs in chunks of as many lanes as a register holds of the widest element type in
-its body, then one chunk for the rest. Next: :mod:`.emit` puts a whole function together.
+its body, then one chunk for the rest; very many chunks are a loop in the code. Next: :mod:`.emit`, which puts a whole
+function together.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from ..errors import InternalError
 from ..te import dtype as dt
 from ..te.expr import Const, Expr, Read, Var, walk
 from .emit_core import Linear
 from .emit_expr import ExprPart
-from .emit_index import Form, add_forms
-from .nodes import Alloc, Barrier, For, If, Let, Prefetch, Seq, Stmt, Store, walk_stmts
+from .emit_index import Form, add_forms, scale_form
+from .nodes import Alloc, Barrier, Buffer, For, If, Let, Prefetch, Seq, Stmt, Store, walk_stmts
+
+MAX_CHUNKS = 16
+"""A vectorized loop of more registers than this becomes a run-time loop of one register's width."""
 
 
 class StmtPart(ExprPart):
@@ -61,7 +67,8 @@ class StmtPart(ExprPart):
                     self.bind(s.var, begin)
                     self.statement(s.body)
                 else:
-                    self.run_loop(s.var, begin, add_forms(begin, extent), s.body, nonempty=isinstance(extent, int))
+                    end = add_forms(begin, extent)
+                    self.run_loop(s.var, begin, end, lambda: self.statement(s.body), nonempty=isinstance(extent, int))
             case "parallel":
                 raise InternalError(f"emit {self.fn.name}: parallel loop {s.var.name!r} inside another loop")
 
@@ -81,21 +88,32 @@ class StmtPart(ExprPart):
         if width is None:
             width = self.widths[id(s)] = self.target.vector_bits // _widest_bits(s.body)
         start = 0
+        if extent // width > MAX_CHUNKS and not _uses_registers(s.body):
+            chunk = Var(s.var.name)
+            start = extent // width * width
+
+            def one_chunk() -> None:
+                self._chunk(s, add_forms(begin, scale_form(self.lookup(chunk), width)), width)
+
+            self.run_loop(chunk, 0, extent // width, one_chunk, nonempty=True)
         while start < extent:
             lanes = min(width, extent - start)
-            first = add_forms(begin, start)
-            self.lanes = lanes if lanes > 1 else 0
-            if not self.lanes:
-                self.bind(s.var, first)
-            elif isinstance(first, int):
-                self.bind_ramp(s.var, first)
-            else:
-                self.bind(s.var, add_forms(first, Linear(0, lane=1)))
-            self.statement(s.body)
-            self.lanes = 0
+            self._chunk(s, add_forms(begin, start), lanes)
             start += lanes
 
-    def run_loop(self, var: Var, begin: Form, end: Form, body: Stmt, nonempty: bool) -> None:
+    def _chunk(self, s: For, first: Form, lanes: int) -> None:
+        """Emit the body of a vectorized loop for the values ``first .. first + lanes - 1`` at once."""
+        self.lanes = lanes if lanes > 1 else 0
+        if not self.lanes:
+            self.bind(s.var, first)
+        elif isinstance(first, int):
+            self.bind_ramp(s.var, first)
+        else:
+            self.bind(s.var, add_forms(first, Linear(0, lane=1)))
+        self.statement(s.body)
+        self.lanes = 0
+
+    def run_loop(self, var: Var, begin: Form, end: Form, body: Callable[[], None], nonempty: bool) -> None:
         """A loop in the code, its test at the bottom; skipped whole when it may be empty."""
         self.counter += 1
         number = self.counter
@@ -115,7 +133,7 @@ class StmtPart(ExprPart):
         level = self.open_level()
         sym = self.new_sym(name, level, low, None if high is None else high - 1)
         self.bind(var, Linear(0, ((sym, 1),)))
-        self.statement(body)
+        body()
         after = f"%next{number}"
         phi_at.append(f"{name} = phi i64 [ {first}, %{before} ], [ {after}, %{self.block} ]")
         self.out.append(f"{after} = add nsw i64 {name}, 1")
@@ -177,6 +195,15 @@ class StmtPart(ExprPart):
         self.mask = mask if saved is None else self.op(f"and <{lanes} x i1> {saved}, {mask}")
         self.statement(s)
         self.mask = saved
+
+
+def _uses_registers(s: Stmt) -> bool:
+    return any(isinstance(x, Store) and _touches_register(x) for x in walk_stmts(s))
+
+
+def _touches_register(s: Store) -> bool:
+    buffers = [s.buffer, *(x.source for x in walk(s.value) if isinstance(x, Read))]
+    return any(isinstance(b, Buffer) and b.scope == "register" for b in buffers)
 
 
 def _widest_bits(s: Stmt) -> int:
