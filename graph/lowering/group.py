@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import InternalError, OnnxError
+from ...errors import ExpressionError, InternalError, OnnxError
 from ...te.ops.operand import Operand, define
 from ...te.tensor import Compute, Placeholder, Tensor
 from ...te.workload import Workload, workload
@@ -42,7 +42,8 @@ class LoweredGroup:
 def lower_group(group: Group, graph: Graph) -> LoweredGroup:
     """Make the workload of a kernel group.
 
-    Errors: OnnxError, naming the node, for an operator that has no rule.
+    Errors: OnnxError, naming the node, for an operator that has no rule, or whose rule does not take its types or
+    attributes.
     """
     ctx = Context(graph)
     for node in group.nodes:
@@ -64,9 +65,16 @@ def lower_group(group: Group, graph: Graph) -> LoweredGroup:
 def _lower_node(ctx: Context, node: Node) -> list[Tensor]:
     entry = rule_of(node.op)
     if entry is None:
-        raise OnnxError(f"{'+'.join(node.names) or node.op}: operator {node.op} is not supported")
-    result = entry.rule(ctx, node)
+        raise OnnxError(f"{_title(node)}: operator {node.op} is not supported")
+    try:
+        result = entry.rule(ctx, node)
+    except ExpressionError as error:
+        raise OnnxError(f"{_title(node)} ({node.op}): {error}") from error
     return result if isinstance(result, list) else [result]
+
+
+def _title(node: Node) -> str:
+    return "+".join(node.names) or node.op
 
 
 def _check(node: Node, value: Value, tensor: Tensor) -> None:

@@ -56,11 +56,6 @@ def supports(node: Node) -> str | None:
     entry = rule_of(node.op)
     if entry is None:
         return f"operator {node.op} is not supported"
-    for value in node.inputs:
-        if value is not None and value.dtype in ("float16", "bfloat16"):
-            return (
-                f"input {value.name!r} is {value.dtype}, for which there is no code yet; convert the model to float32"
-            )
     return entry.check(node) if entry.check is not None else None
 
 

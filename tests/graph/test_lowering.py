@@ -209,11 +209,19 @@ def test_supports_says_why_not():
     x, y = value("x", (2, 2)), value("y", (2, 2))
     assert supports(Node("Relu", [x], [y])) is None
     assert supports(Node("NonZero", [x], [y])) == "operator NonZero is not supported"
-    half = value("h", (2, 2), dtype="float16")
-    assert "convert the model to float32" in supports(Node("Relu", [half], [half]))
+    resize = {
+        "mode": "nearest",
+        "coordinate_transformation_mode": "half_pixel",
+        "nearest_mode": "floor",
+        "antialias": 1,
+    }
+    assert supports(Node("Resize", [x], [y], resize)) == "Resize with antialias=1 is not supported"
 
 
 def test_an_unknown_operator_names_the_node():
     x, y = value("x", (2, 2)), value("y", (2, 2))
+    flags = value("flags", (2, 2), dtype="bool")
+    with pytest.raises(OnnxError, match=r"flags_up \(Relu\): max: operands are bool; convert them with te.cast"):
+        lower([Node("Relu", [flags], [flags], {}, ("flags_up",))])
     with pytest.raises(OnnxError, match="where_is_it: operator NonZero is not supported"):
         lower([Node("NonZero", [x], [y], {}, ("where_is_it",))])
