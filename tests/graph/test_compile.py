@@ -237,17 +237,19 @@ def test_python_threads_share_a_model() -> None:
 
 
 def test_equal_tasks_are_built_once_and_equal_weights_kept_once() -> None:
-    net = Net(x=(1, 16, 6, 6))
-    weight = net.weight(16, 16, 3, 3)
-    x = "x"
-    for _ in range(4):
-        x = net.add("Conv", x, weight, pads=[1] * 4)
-    executable = luthier.compile(net.model(x), threads=1)
-    report = executable.report
-    assert report is not None
-    assert max(t.uses for t in report.tasks) >= 2
-    assert sum(t.uses for t in report.tasks) == report.kernels
-    assert report.constants_bytes == 16 * 16 * 9 * 4
+    def chain(length: int) -> luthier.runtime.report.BuildReport:  # type: ignore[name-defined]
+        net = Net(x=(1, 16, 6, 6))
+        weight, x = net.weight(16, 16, 3, 3), "x"
+        for _ in range(length):
+            x = net.add("Conv", x, weight, pads=[1] * 4)
+        return luthier.compile(net.model(x), threads=1).report
+
+    short, long = chain(3), chain(6)
+    assert long.kernels == short.kernels + 3
+    assert [t.key for t in long.tasks] == [t.key for t in short.tasks]
+    assert sum(t.uses for t in long.tasks) == long.kernels
+    assert long.constants_bytes == short.constants_bytes
+    assert long.code_bytes < 1.5 * short.code_bytes
 
 
 def test_decisions_come_from_the_caller() -> None:
