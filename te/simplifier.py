@@ -302,7 +302,7 @@ class Simplifier:
         if isinstance(e, Compare) and e.a.dtype == "int64":
             return conditions.compare_forms(self, e)
         old = children(e)
-        new = [self.simplify(x) for x in old]
+        new = list(map(self.simplify, old))  # a comprehension would be one more frame on the stack
         for a, b in zip(old, new, strict=True):
             if a is not b:
                 e = rebuild(e, new)

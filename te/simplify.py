@@ -20,6 +20,7 @@ what was simplified under the same bounds before is remembered. Next: :mod:`.sim
 
 from __future__ import annotations
 
+from ..errors import ExpressionError
 from . import affine
 from . import dtype as dt
 from .affine import Linear
@@ -43,7 +44,12 @@ def bounds_of(e: Expr, bounds: Bounds = NO_BOUNDS) -> tuple[int | None, int | No
 
 
 def prove(condition: Expr, bounds: Bounds = NO_BOUNDS) -> bool | None:
-    """Return whether ``condition`` always holds (True), never does (False), or neither can be shown (None)."""
+    """Return whether ``condition`` always holds (True), never does (False), or neither can be shown (None).
+
+    Raises ExpressionError where ``condition`` is not bool.
+    """
+    if condition.dtype != dt.BOOL:
+        raise ExpressionError(f"prove: the condition {condition} is {condition.dtype}; it must be bool")
     e = simplifier(bounds).simplify(condition)
     return bool(e.value) if isinstance(e, Const) else None
 

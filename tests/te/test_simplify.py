@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from luthier import te
+from luthier.errors import ExpressionError
 from luthier.te import rules
 from luthier.te.evaluate import evaluate
 from luthier.te.expr import Binary, Call, Cast, Compare, Const, Not, Select, Var, children, walk
@@ -269,3 +270,17 @@ def test_every_rule_fires():
         axis = {t.axes[0].var: "i" for t in w.outputs}
         assert format_expr(left, axis) == format_expr(right, axis), format_expr(rule.lhs)
         assert not isinstance(left, (Cast, Compare)) and len(children(left)) <= len(children(rule.lhs))
+
+
+def test_prove_wants_a_condition():
+    with pytest.raises(ExpressionError, match="the condition n \\+ 1 is int64; it must be bool"):
+        prove(n + 1, RANGES)
+
+
+def test_shared_parts_are_simplified_once():
+    """A graph of 60 nodes that stands for a tree of 2 ** 60: only possible if nothing is visited twice."""
+    e = F[a + 1 - 1]
+    f = F[a]
+    for _ in range(60):
+        e, f = e * e, f * f
+    assert simplify(te.maximum(e, f)) is simplify(e)
