@@ -37,7 +37,7 @@ class TimeJob:
 
     best_s          time to beat; a candidate several times slower is sampled only twice
     sample_s        least length of a sample
-    total_s         time to spend on each candidate, reached after ``min_samples`` to ``max_samples`` samples
+    total_s         time to spend on each candidate, in ``min_samples`` to ``max_samples`` samples
     """
 
     candidates: tuple[Built, ...]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import resource
 import time
 from collections import OrderedDict
 
@@ -140,25 +141,51 @@ def time_candidates(candidates: list[_Loaded], job: TimeJob) -> list[tuple[float
 
 
 class _Plan:
-    """How often to run one candidate, found from two runs that warm it up."""
+    """How often to run one candidate, found from a few runs that warm it up.
+
+    A sample during which the system took a core away tells little, on several threads nothing at all. Such samples are
+    kept, but more are taken in their stead while there is time.
+    """
 
     def __init__(self, candidate: _Loaded, job: TimeJob) -> None:
         self.candidate, self.job = candidate, job
+        self.timings: list[float] = []
+        self.calm = 0
+        self.spent_s = 0.0
         candidate.run(1)  # page faults and cold caches
-        estimate = max(candidate.run(1), 1e-9)
+        estimate = self._estimate(1)
         if estimate < job.sample_s:
-            estimate = max(candidate.run(3), 1e-9)
+            estimate = self._estimate(3)
         self.repeats = max(1, round(job.sample_s / estimate))
         self.samples = int(min(max(job.total_s / (estimate * self.repeats), job.min_samples), job.max_samples))
         if estimate > job.hopeless * job.best_s:
             self.samples = 2
         elif estimate > 10 * job.total_s:
             self.samples = 3
-        self.timings: list[float] = []
 
     @property
     def done(self) -> bool:
-        return len(self.timings) >= self.samples
+        if len(self.timings) < self.samples:
+            return False
+        enough = self.calm >= min(self.samples, self.job.min_samples)
+        return enough or len(self.timings) >= self.job.max_samples or self.spent_s > 10 * self.job.total_s
 
     def sample(self) -> None:
-        self.timings.append(max(self.candidate.run(self.repeats), 1e-12))
+        seconds, calm = self._run(self.repeats)
+        self.timings.append(seconds)
+        self.calm += calm
+
+    def _estimate(self, repeats: int) -> float:
+        least = float("inf")
+        for _ in range(4):
+            seconds, calm = self._run(repeats)
+            least = min(least, seconds)
+            if calm:
+                break
+        return least
+
+    def _run(self, repeats: int) -> tuple[float, bool]:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+        seconds = max(self.candidate.run(repeats), 1e-12)
+        self.spent_s += seconds * repeats
+        return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw == before
