@@ -292,14 +292,20 @@ class _Lowering:
 
         def bind(axis: LoopAxis, value: Expr, scope: Scope, inside: Callable[[Scope], Stmt]) -> Stmt:
             value = scope.simplify(value)
-            if isinstance(value, (Const, Var)):
+            alias = isinstance(value, Var)
+            if isinstance(value, Const) or (isinstance(value, Var) and not axis.cuts):
                 return self._fused_parts(axis, replace(scope, values={**scope.values, axis.var: value}), inside)
-            pieces = _ranges(axis)
+            var = value if isinstance(value, Var) else axis.var
             result: Stmt | None = None
-            for low, high in reversed(pieces):
-                part = self._fused_parts(axis, scope.ranged(axis.var, low, high), inside)
-                result = part if result is None else If(compare("lt", axis.var, high), part, result)
+            for low, high in reversed(_ranges(axis)):
+                known = scope.ranged(var, low, high)
+                if alias:
+                    known = replace(known, values={**known.values, axis.var: known.values.get(var, var)})
+                part = self._fused_parts(axis, known, inside)
+                result = part if result is None else If(compare("lt", var, high), part, result)
             assert result is not None
+            if alias:
+                return result
             return Let(axis.var, value, result)
 
         def bind_inner(sc: Scope) -> Stmt:

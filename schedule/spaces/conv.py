@@ -28,7 +28,7 @@ from .common import (
     tail_cut,
 )
 from .general import general
-from .winograd import winograd
+from .winograd import MEMORY_BYTES_PER_CYCLE, Size, estimated_cycles, winograd
 
 
 @register("conv2d")
@@ -46,7 +46,7 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
         general(s, d, target)
         return
     algorithms = ["direct", *([f"winograd{m}" for m in (2, 4)] if can_use_winograd(anchor, lanes) else [])]
-    algorithm = d.choose("algorithm", algorithms, "direct")
+    algorithm = d.choose("algorithm", algorithms, default_algorithm(anchor, algorithms, target))
     if out is conv:
         conv = s.cache_write(out)
     if algorithm != "direct":
@@ -153,6 +153,20 @@ def window(s: Schedule, d: Decider, target: Target) -> None:
 
 
 # ---------------------------------------------------------------------------------------- parts
+
+
+def default_algorithm(anchor: Compute, algorithms: list[str], target: Target) -> str:
+    """The algorithm of which the estimate expects the least time."""
+    steps = 1
+    for axis in anchor.reduce_axes:
+        steps *= axis.extent
+    vectors = anchor.elements // target.lanes()
+    weight_bytes = steps * anchor.shape[1] * anchor.shape[4] * 4
+    direct = max(vectors * steps / 0.97, weight_bytes / MEMORY_BYTES_PER_CYCLE)
+    costs = {"direct": direct}
+    for name in algorithms[1:]:
+        costs[name] = 1.03 * estimated_cycles(Size.of(anchor, int(name.removeprefix("winograd"))), target)
+    return min(costs, key=lambda name: costs[name])
 
 
 def can_use_winograd(anchor: Compute, lanes: int) -> bool:

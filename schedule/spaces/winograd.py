@@ -7,7 +7,10 @@ the second-level cache, the transformed filter is made when the model is built a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from ...target import Target
+from ...te.tensor import Compute
 from ..axis import LoopAxis
 from ..decide import Decider
 from ..schedule import Schedule
@@ -18,26 +21,22 @@ from .common import fuse_all, register_tiles, step_cycles, tail_cut
 def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m: int) -> None:
     """Schedule ``conv``, a stage that ``out`` reads element by element, as F(m x m, 3 x 3)."""
     lanes = target.lanes()
+    size = Size.of(conv.tensor, m)
     stages = s.use_algorithm(conv, "winograd", {"m": m})
     rows, data, filter_rows, kernel, product, columns = stages
     s.compute_inline(conv)
     product_tile = s.cache_write(product)
-    _, oc_blocks, height, width, _ = out.tensor.shape
-    tiles_y, tiles_x = -(-height // m), -(-width // m)
-    channels = data.tensor.shape[3] * lanes
-    row_bytes = tiles_x * (m + 2) ** 2 * channels * 4
+    height, width = out.tensor.shape[2:4]
 
-    block_options = sorted({b for b in (1, 2, 3, 4, 6, 7, 8, 14) if b < tiles_y} | {tiles_y})
-    fitting = [b for b in block_options if b * row_bytes <= 0.6 * target.l2_bytes]
-    block = d.choose("tile_rows", block_options, fitting[-1] if fitting else block_options[0])
-    group_options = [g for g in (1, 2, 4, 8, 16) if g <= oc_blocks]
+    whole = d.choose("input", ["block", "whole"], "whole" if prefers_whole(size, target) else "block") == "whole"
+    block_options = sorted({b for b in (1, 2, 3, 4, 6, 7, 8, 14) if b < size.tiles_y} | {size.tiles_y})
+    block = d.choose("tile_rows", block_options, default_rows(size, block_options, whole, target))
     tiles = list(register_tiles((1, 2, 3, 4), range(1, 15), (1, 2, 4), target))
-    tiles = [t for t in tiles if t[0] <= block and t[1] <= tiles_x and t[2] <= oc_blocks]
-    best = min(tiles, key=lambda t: _product_cost(t, block, tiles_x, oc_blocks, target))
+    tiles = [t for t in tiles if t[0] <= block and t[1] <= size.tiles_x and t[2] <= size.out_blocks]
+    best = min(tiles, key=lambda t: _product_cost(t, block, size, target))
     tile_y, tile_x, vectors = d.choose("product_tile", [list(t) for t in tiles], list(best))
-    groups = [g for g in group_options if g % vectors == 0] or [vectors]
-    preferred = max((g for g in groups if g <= max(4, vectors)), default=groups[0])
-    group = d.choose("channel_group", groups, preferred)
+    groups = [g for g in (1, 2, 4, 8, 16) if g <= size.out_blocks and g % vectors == 0] or [vectors]
+    group = d.choose("channel_group", groups, max((g for g in groups if g <= max(4, vectors)), default=groups[0]))
     steps = d.choose("unroll_channels", [1, 2, 4], 1 if tile_y * tile_x * vectors >= 20 else 2)
 
     n, co, oh, ow, ci = out.leaves
@@ -45,38 +44,129 @@ def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m
     tx, j = s.split(out, ow, m, tail="guard")
     ty_o, ty_i = s.split(out, ty, block, tail="guard")
     co_o, co_i = s.split(out, co, group, tail="guard")
-    s.reorder(out, [n, ty_o, co_o, ty_i, tx, co_i, i, j, ci])
+    outer = [co_o, ty_o] if whole else [ty_o, co_o]
+    s.reorder(out, [n, *outer, ty_i, tx, co_i, i, j, ci])
     s.compute_at(columns, out, co_i)
-    s.compute_at(product, out, co_o)
+    s.compute_at(product, out, outer[-1])
     _multiply(s, product, product_tile, tile_y, tile_x, vectors, steps)
-    s.compute_at(data, out, ty_o)
     for axis in (i, j):
         s.unroll(out, axis)
     s.vectorize(out, ci)
-    s.partition(out, ty_i if block == tiles_y else ty_o, tail_cut(height, m * (1 if block == tiles_y else block)))
+    last_row = ty_i if block == size.tiles_y else ty_o
+    s.partition(out, last_row, tail_cut(height, m if block == size.tiles_y else m * block))
     s.partition(out, tx, tail_cut(width, m))
-    s.partition(out, co_o, tail_cut(oc_blocks, group))
+    s.partition(out, co_o, tail_cut(size.out_blocks, group))
 
     _transform_columns(s, columns)
+    if not whole:
+        s.compute_at(data, out, ty_o)
     _transform_input(s, rows, data)
     _transform_filter(s, filter_rows, kernel, vectors * lanes, lanes)
     s.transform_layout(data, [[]] * 7, [(4, 0), (5, 0), (0, 0), (1, 0), (2, 0), (3, 0), (6, 0)])
-    s.parallel(out, fuse_all(s, out, [n, ty_o]))
+    if whole:
+        s.parallel(data, fuse_all(s, data, data.leaves[:4]))
+    s.parallel(out, fuse_all(s, out, [n, outer[0]]))
 
 
-def _product_cost(tile: tuple[int, int, int], block: int, tiles_x: int, oc_blocks: int, target: Target) -> float:
+# ---------------------------------------------------------------------------------------- estimates
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """The problem: images, tiles of m x m outputs, channel blocks of ``lanes``."""
+
+    m: int
+    images: int
+    tiles_y: int
+    tiles_x: int
+    in_blocks: int
+    out_blocks: int
+    lanes: int
+
+    @staticmethod
+    def of(conv: Compute, m: int) -> Size:
+        n, out_blocks, height, width, lanes = conv.shape
+        in_blocks = conv.inputs()[0].shape[1]
+        return Size(m, n, -(-height // m), -(-width // m), in_blocks, out_blocks, lanes)
+
+    @property
+    def points(self) -> int:
+        """Products per tile and channel pair."""
+        return (self.m + 2) ** 2
+
+    @property
+    def tiles(self) -> int:
+        return self.images * self.tiles_y * self.tiles_x
+
+    @property
+    def row_bytes(self) -> int:
+        """Transformed input of one row of tiles."""
+        return self.tiles_x * self.points * self.in_blocks * self.lanes * 4
+
+    @property
+    def filter_bytes(self) -> int:
+        """Transformed filter."""
+        return self.points * self.in_blocks * self.out_blocks * self.lanes**2 * 4
+
+
+MEMORY_BYTES_PER_CYCLE = 7.0
+L3_BYTES_PER_CYCLE = 14.0
+L2_BYTES_PER_CYCLE = 32.0
+
+
+def estimated_cycles(size: Size, target: Target) -> float:
+    """Cycles of the whole convolution on one core, in units of one vector multiply-add."""
+    products = size.tiles * size.points * size.in_blocks * size.lanes * size.out_blocks / 0.9
+    per_transform = 5.0 * size.points  # measured: loads, two passes of short sums, stores
+    transforms = size.tiles * (size.in_blocks + size.out_blocks) * per_transform
+    rate = MEMORY_BYTES_PER_CYCLE if size.filter_bytes > target.l3_bytes // 8 else L3_BYTES_PER_CYCLE
+    return max(products, size.filter_bytes / rate) + transforms
+
+
+def prefers_whole(size: Size, target: Target) -> bool:
+    """Whether to transform the whole input first: where blocks of rows would read a large filter from afar again and again, or are
+    too few for the threads."""
+    if target.threads > 1 and size.images * size.tiles_y < 2 * target.threads:
+        return True
+    blocks = size.images * -(-size.tiles_y // max(1, int(0.27 * target.l2_bytes) // size.row_bytes))
+    whole_bytes = size.images * size.tiles_y * size.row_bytes
+    groups = -(-size.out_blocks // 4)
+    by_blocks = blocks * size.filter_bytes / _bytes_per_cycle(size.filter_bytes, target)
+    by_whole = (groups + 2) * whole_bytes / _bytes_per_cycle(whole_bytes, target)
+    return by_whole + size.filter_bytes / MEMORY_BYTES_PER_CYCLE < by_blocks
+
+
+def _bytes_per_cycle(size_bytes: int, target: Target) -> float:
+    """How fast one core reads what is used over and over again."""
+    if size_bytes <= target.l2_bytes // 2:
+        return L2_BYTES_PER_CYCLE
+    return L3_BYTES_PER_CYCLE if size_bytes <= target.l3_bytes // 2 else MEMORY_BYTES_PER_CYCLE
+
+
+def default_rows(size: Size, options: list[int], whole: bool, target: Target) -> int:
+    """Rows of tiles in a block: about a quarter of the second-level cache of transformed input, and blocks for all threads."""
+    if whole:
+        product_row_bytes = size.tiles_x * size.points * 4 * size.lanes * 4
+        fitting = [b for b in options if b * product_row_bytes <= 0.6 * target.l2_bytes]
+        return fitting[-1] if fitting else options[0]
+    limit = max(1, size.images * size.tiles_y // target.threads)
+    fitting = [b for b in options if b * size.row_bytes <= 0.27 * target.l2_bytes and b <= limit]
+    return fitting[-1] if fitting else options[0]
+
+
+def _product_cost(tile: tuple[int, int, int], block: int, size: Size, target: Target) -> float:
     """Estimated cycles of one reduction step over a block, incomplete tiles included."""
     y, x, v = tile
 
-    def parts(extent: int, size: int) -> list[tuple[int, int]]:
-        full, rest = divmod(extent, size)
-        return [(full, size)] * (full > 0) + [(1, rest)] * (rest > 0)
+    def parts(extent: int, part: int) -> list[tuple[int, int]]:
+        full, rest = divmod(extent, part)
+        return [(full, part)] * (full > 0) + [(1, rest)] * (rest > 0)
 
     return sum(
         cy * cx * cv * (step_cycles(py * px, pv, target) + 0.6)
         for cy, py in parts(block, y)
-        for cx, px in parts(tiles_x, x)
-        for cv, pv in parts(oc_blocks, v)
+        for cx, px in parts(size.tiles_x, x)
+        for cv, pv in parts(size.out_blocks, v)
     )
 
 

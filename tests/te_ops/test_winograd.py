@@ -1,0 +1,56 @@
+"""The Winograd stages are the convolution, exactly in exact arithmetic."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from workloads import conv_relu
+
+from luthier import te
+from luthier.errors import ExpressionError
+from luthier.te.evaluate import evaluate
+from luthier.te.ops.winograd import applies, transforms, winograd
+
+
+@pytest.mark.parametrize("m", [2, 4, 6])
+def test_one_dimensional_filtering(m):
+    t = transforms(m)
+    rng = np.random.default_rng(m)
+    d, g = rng.standard_normal(m + 2), rng.standard_normal(3)
+    y = np.array(t.output) @ ((np.array(t.filter) @ g) * (np.array(t.input) @ d))
+    np.testing.assert_allclose(y, [d[i : i + 3] @ g for i in range(m)], rtol=1e-9, atol=1e-9)
+
+
+def test_f2_has_exact_matrices():
+    t = transforms(2)
+    d, g = [Fraction(n) for n in (3, -1, 4, 7)], [Fraction(n) for n in (2, 5, -6)]
+    product = [
+        sum(Fraction(a) * x for a, x in zip(f, g, strict=True))
+        * sum(Fraction(b) * x for b, x in zip(i, d, strict=True))
+        for f, i in zip(t.filter, t.input, strict=True)
+    ]
+    outputs = [sum(Fraction(a) * p for a, p in zip(row, product, strict=True)) for row in t.output]
+    assert outputs == [sum(d[i + k] * g[k] for k in range(3)) for i in range(2)]
+
+
+@pytest.mark.parametrize("m", [2, 4, 6])
+@pytest.mark.parametrize("size, pad", [((7, 9), 1), ((6, 8), 0), ((1, 1), 1), ((5, 4), 2)])
+def test_stages_are_the_convolution(m, size, pad):
+    workload = conv_relu(channels=32, size=size, outputs=16, pad=pad)
+    conv, inputs = workload.stages[0], list(workload.inputs[:2])
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(p.shape).astype(np.float32) for p in inputs]
+    (expected,) = evaluate(te.workload(conv, inputs), arrays, dtype="float64")
+    (found,) = evaluate(te.workload(winograd(conv, m), inputs), arrays)
+    error = np.abs(found - expected).max() / np.abs(expected).max()
+    assert error < {2: 2e-6, 4: 5e-6, 6: 5e-5}[m]
+
+
+def test_only_what_fits_is_rewritten():
+    for options in ({"stride": 2}, {"kernel": (1, 1), "pad": 0}, {"dilation": 2}, {"plain": True, "channels": 3}):
+        conv = conv_relu(outputs=16, **options).stages[0]
+        assert not applies(conv)
+        with pytest.raises(ExpressionError, match="not a 3x3"):
+            winograd(conv)
+    with pytest.raises(ExpressionError, match="m is 3"):
+        winograd(conv_relu(outputs=16).stages[0], 3)
