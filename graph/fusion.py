@@ -5,8 +5,9 @@ Comes in: a graph with layouts. Goes out: groups in an order in which every inpu
 * **Epilogue**: an elementwise node joins the kernel that makes one of its operands, if nobody else reads that operand
   and it has the shape and layout of the result. Other operands (a residual, a bias) are inputs of the kernel; the
   kernel moves down to the place where they exist.
-* **Prologue**: an elementwise kernel whose only reader is an ungrouped convolution or a global pool joins it. The
-  schedule decides where it is computed: the nodes before the anchor are stages of their own.
+* **Prologue**: an elementwise kernel whose only reader is a global pool joins it. One before an ungrouped convolution
+  can (``conv_prologues``): the schedule then decides where it is computed, as the nodes before the anchor are stages of
+  their own. Inlined, it is computed again for each tile of output channels, which costs more than a pass over memory.
 * **Layout changes** join elementwise kernels, pools and other movers of data, at either end, but not convolutions.
 * **Views**: reshapes, layout changes that leave memory as it is, and concatenations along the outermost dimension
   that is not 1. Parts of such a concatenation are made in place; a concatenation of which most must be copied
@@ -34,9 +35,12 @@ _CONVERTIBLE = ELEMENTWISE | POOLS | GLOBAL_POOLS | _MOVERS
 _PROLOGUE_NODES = 4
 
 
-def partition(graph: Graph) -> list[Group]:
-    """Divide the nodes of ``graph`` into groups, in execution order."""
-    return _Partitioner(graph).run()
+def partition(graph: Graph, *, conv_prologues: bool = False) -> list[Group]:
+    """Divide the nodes of ``graph`` into groups, in execution order.
+
+    conv_prologues  whether elementwise kernels join the ungrouped convolution after them
+    """
+    return _Partitioner(graph, conv_prologues).run()
 
 
 @dataclass(eq=False, slots=True)
@@ -69,8 +73,9 @@ class _Part:
 
 
 class _Partitioner:
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, conv_prologues: bool) -> None:
         self.graph = graph
+        self.conv_prologues = conv_prologues
         self.order = {id(n): i for i, n in enumerate(graph.nodes)}
         self.consumers = graph.consumers()
         self.outputs = set(graph.outputs)
@@ -147,7 +152,9 @@ class _Partitioner:
         """A kernel with the anchor ``node``, and the elementwise kernel before it where that may join."""
         x = node.inputs[0] if node.inputs else None
         part = self._sole_maker(x) if x is not None else None
-        takes = node.op in GLOBAL_POOLS or (node.op == "Conv" and node.attrs["group"] == 1 and x not in node.inputs[1:])
+        takes = node.op in GLOBAL_POOLS
+        if node.op == "Conv" and node.attrs["group"] == 1 and x not in node.inputs[1:]:
+            takes = self.conv_prologues
         if takes and part is not None and part.elementwise and len(part.nodes) <= _PROLOGUE_NODES:
             del self.parts[part]
             return _Part("kernel", [*part.nodes, node])

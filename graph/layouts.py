@@ -5,12 +5,11 @@ the parts of a concatenation) form a region. Convolutions separate regions: thei
 region takes the cheapest of three kinds; the cost is the number of bytes that conversions at its border would move:
 
     plain     as ONNX has it; graph inputs and outputs, and all operators that know nothing of layouts
-    blocked   NCHWc with c = ``block``, the vector's lanes
-    whole     NCHWc with c = C (NHWC); for grouped convolutions whose groups do not fill vectors
+    blocked   NCHWc with c = ``block``, the vector's lanes; the last block's lanes past C hold nothing
+    whole     NCHWc with c = C (NHWC); for grouped convolutions whose groups could not be made to fill blocks
 
-In a blocked region, a value whose channels do not divide by ``block`` has lanes in its last block that hold nothing;
-where these would be more than an eighth, it takes c = C instead. A convolution reads plain input directly where it
-has fewer channels than a block (the first layer).
+A convolution reads plain input directly where it has fewer channels than a block (the first layer). Before anything
+else, :func:`.passes.groups.fit_groups` merges the groups of grouped convolutions until they fill blocks, where it can.
 """
 
 from __future__ import annotations
@@ -27,15 +26,15 @@ from ..te import dtype as dt
 from .ir import PLAIN, Graph, Layout, Node, Value
 from .kinds import ELEMENTWISE, GLOBAL_POOLS, PER_CHANNEL, POOLS, is_depthwise, same_memory
 from .passes.clean import eliminate_dead
-from .passes.rewrite import copy_graph
+from .passes.groups import fit_groups
 
 Kind = Literal["plain", "blocked", "whole"]
 _KINDS: tuple[Kind, ...] = ("plain", "blocked", "whole")
-_MAX_WASTE = 1 / 8
 _CONVOLUTION_FIRST = 1.1
 """A conversion at a convolution costs more than one elsewhere: it keeps the nodes between them from fusing with it."""
 _PREFER_BLOCKED = 0.1
-"""Cost, as a part of a value's bytes, of a whole region where a blocked one is possible: its concatenations copy."""
+"""Cost, as a part of a value's bytes, of a whole region where a blocked one is possible: vectors straddle pixels, and
+concatenations copy."""
 
 
 def assign_layouts(graph: Graph, block: int) -> Graph:
@@ -48,20 +47,18 @@ def assign_layouts(graph: Graph, block: int) -> Graph:
     """
     if block < 1:
         raise Error(f"assign_layouts(block={block}): must be at least 1; use the target's number of lanes")
-    return eliminate_dead(_Assigner(copy_graph(graph), block).run())
+    return eliminate_dead(_Assigner(fit_groups(graph, block), block).run())
 
 
 @dataclass(slots=True)
 class _Region:
-    """cost: bytes moved by conversions, for each kind; blocked: whether every concatenation in it is aligned."""
+    """cost: bytes moved by conversions, for each kind."""
 
     cost: dict[Kind, float] = field(default_factory=lambda: dict.fromkeys(_KINDS, 0.0))
-    blocked: bool = True
 
     @property
     def kind(self) -> Kind:
-        kinds = [k for k in _KINDS if self.blocked or k != "blocked"]
-        return min(kinds, key=lambda k: self.cost[k])
+        return min(_KINDS, key=lambda k: self.cost[k])
 
 
 class _Assigner:
@@ -132,7 +129,6 @@ class _Assigner:
 
     def _charge(self, node: Node) -> None:
         """Add to the regions around ``node`` what each kind would cost at this node."""
-        tied = self._tied(node)
         x, y = node.inputs[0] if node.inputs else None, node.outputs[0]
         if node.op == "Conv" and x is not None:
             for value in (x, y):
@@ -140,13 +136,10 @@ class _Assigner:
                 for kind in _KINDS:
                     if not self._conv_takes(node, value, self._layout(value, kind)):
                         cost[kind] += _CONVOLUTION_FIRST * _size_bytes(value)
-                blocked = self._layout(value, "blocked")
-                if blocked.block == self.block and self._conv_takes(node, value, blocked):
+                if self._conv_takes(node, value, Layout(self.block)):
                     cost["whole"] += _PREFER_BLOCKED * _size_bytes(value)
             return
-        if tied:
-            if not self._aligned(node):
-                self._region(y).blocked = False
+        if self._tied(node):
             return
         absorbed = x if self._absorbs_flatten(node) else None
         for touched in dict.fromkeys((*node.inputs, *node.outputs)):
@@ -162,25 +155,10 @@ class _Assigner:
             if not same_memory(value.shape, self._layout(value, kind), PLAIN):
                 region.cost[kind] += _size_bytes(value)
 
-    def _aligned(self, node: Node) -> bool:
-        """Whether ``node`` cuts and joins channels at whole blocks only."""
-        match node.op:
-            case "Concat" if node.attrs["axis"] == 1:
-                return all(v is not None and v.shape[1] % self.block == 0 for v in node.inputs[:-1])
-            case "Slice" if node.attrs["axes"] == (1,):
-                x = node.inputs[0]
-                sizes = (node.attrs["starts"][0], node.outputs[0].shape[1], x.shape[1] if x is not None else 0)
-                return all(s % self.block == 0 for s in sizes)
-            case _:
-                return True
-
     def _layout(self, value: Value, kind: Kind) -> Layout:
         if kind == "plain" or len(value.shape) < 3:
             return PLAIN
-        channels = value.shape[1]
-        if kind == "blocked" and -channels % self.block <= _MAX_WASTE * channels:
-            return Layout(self.block)
-        return Layout(channels)
+        return Layout(self.block if kind == "blocked" else value.shape[1])
 
     def _chosen(self, value: Value) -> Layout:
         return self._layout(value, self._region(value).kind)
@@ -192,9 +170,9 @@ class _Assigner:
         group = node.attrs["group"]
         if not layout.block:
             return value is x and group == 1 and value.shape[1] < self.block
-        if layout.block == value.shape[1]:
-            return True
-        if group == 1 or is_depthwise(node):
+        if group == 1:
+            return value is x or layout.block == self.block
+        if layout.block == value.shape[1] or is_depthwise(node):
             return True
         return all(v.shape[1] // group % layout.block == 0 for v in (x, y))
 

@@ -18,9 +18,9 @@ from luthier.graph.passes import run_passes
 from luthier.te.evaluate import evaluate
 
 
-def groups_of(graph, block=4):
+def groups_of(graph, block=4, **options):
     laid = assign_layouts(run_passes(graph), block)
-    groups = partition(laid)
+    groups = partition(laid, **options)
     check(laid, groups)
     return groups
 
@@ -99,7 +99,7 @@ def test_resnet50():
 
 def test_densenet_blocks_are_one_buffer():
     """Each concatenation is a view whose first part is the one before: a block's memory grows in place."""
-    groups = groups_of(load_model("light_densenet121"), 16)
+    groups = groups_of(load_model("light_densenet121"), 16, conv_prologues=True)
     found = kinds(groups)
     assert found.count("view Concat") == 58
     assert "kernel Concat" not in found
@@ -213,7 +213,14 @@ def test_normalisation_before_a_convolution_joins_it():
         node("Relu", "t", "y"),
     ]
     graph = load(chain, [1, 3, 4, 4], {**norm(8), "w1": weights(4, 3, 1, 1), "w2": weights(4, 8, 1, 1)})
-    assert kinds(groups_of(graph))[2:4] == ["view Concat", "kernel ScaleShift Relu Conv Relu"]
+    joined, apart = groups_of(graph, conv_prologues=True), groups_of(graph)
+    assert kinds(joined)[2:4] == ["view Concat", "kernel ScaleShift Relu Conv Relu"]
+    assert kinds(apart)[2:5] == ["view Concat", "kernel ScaleShift Relu", "kernel Conv Relu"]
+
+
+def test_normalisation_before_a_global_pool_joins_it():
+    chain = [batch_norm("x", "n"), node("Relu", "n", "r"), node("GlobalAveragePool", "r", "y")]
+    assert kinds(groups_of(load(chain, [1, 8, 4, 4], norm(8)))) == ["kernel ScaleShift Relu GlobalAveragePool"]
 
 
 def test_a_pool_takes_what_follows_before_a_convolution_takes_what_precedes():
@@ -224,7 +231,7 @@ def test_a_pool_takes_what_follows_before_a_convolution_takes_what_precedes():
         conv("n", "w2", "y"),
     ]
     graph = load(chain, [1, 3, 5, 5], {**norm(8), "w1": weights(8, 3, 1, 1), "w2": weights(4, 8, 1, 1)})
-    assert kinds(groups_of(graph))[1:3] == ["kernel MaxPool ScaleShift", "kernel Conv"]
+    assert kinds(groups_of(graph, conv_prologues=True))[1:3] == ["kernel MaxPool ScaleShift", "kernel Conv"]
 
 
 def test_a_prologue_with_other_readers_is_stored():
@@ -236,7 +243,7 @@ def test_a_prologue_with_other_readers_is_stored():
         node("Add", "a c", "y"),
     ]
     graph = load(chain, [1, 8, 5, 5], {**norm(8), "w1": weights(8, 8, 1, 1), "w2": weights(8, 8, 1, 1)})
-    assert kinds(groups_of(graph))[-4:] == [
+    assert kinds(groups_of(graph, conv_prologues=True))[-4:] == [
         "kernel LayoutConvert ScaleShift Relu",
         "kernel Conv",
         "kernel Conv Add",
@@ -320,6 +327,15 @@ STEPS = {
         conv(f"{y}a", "p", f"{y}b"),
         node("Mul", f"{x} {y}b", y),
     ],
+    "shuffle": lambda x, y: [
+        node("Reshape", f"{x} cut", f"{y}a"),
+        node("Transpose", f"{y}a", f"{y}b", perm=[0, 2, 1, 3, 4]),
+        node("Reshape", f"{y}b joined", y),
+    ],
+    "thirds": lambda x, y: [
+        node("Split", f"{x} three_five", f"{y}a {y}b", axis=1),
+        node("Concat", f"{y}b {y}a", y, axis=1),
+    ],
     "halves": lambda x, y: [
         conv(x, "h", f"{y}a"),
         node("Relu", f"{y}a", f"{y}r"),
@@ -342,8 +358,13 @@ def batch_norm_16(source, target):
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
-@given(st.lists(st.sampled_from(sorted(STEPS)), min_size=1, max_size=5), st.sampled_from([4, 8]), st.booleans())
-def test_groups_compute_what_the_graph_computes(steps, block, middle):
+@given(
+    st.lists(st.sampled_from(sorted(STEPS)), min_size=1, max_size=5),
+    st.sampled_from([4, 8]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_groups_compute_what_the_graph_computes(steps, block, middle, prologues):
     """Random chains through passes, layouts, groups, workloads and views, against ONNX Runtime."""
     constants = {
         **norm(8),
@@ -356,6 +377,9 @@ def test_groups_compute_what_the_graph_computes(steps, block, middle):
         "h12": weights(4, 12, 1, 1) / 3,
         "s16": weights(8, 16, 1, 1) / 4,
         "k": positive(8, 1, 1),
+        "cut": [1, 4, 2, 4, 4],
+        "joined": [1, 8, 4, 4],
+        "three_five": [3, 5],
     }
     nodes, last = [], "x"
     for i, step in enumerate(steps):
@@ -363,7 +387,7 @@ def test_groups_compute_what_the_graph_computes(steps, block, middle):
         last = f"t{i}"
     graph = load(nodes, [1, 8, 4, 4], constants, ["t0", last] if middle and len(steps) > 1 else [last])
     laid = assign_layouts(run_passes(graph), block)
-    groups = partition(laid)
+    groups = partition(laid, conv_prologues=prologues)
     check(laid, groups)
     feeds = random_feeds(graph)
     for got, expected in zip(run_groups(laid, groups, feeds), graph_outputs(graph, feeds), strict=True):

@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx_graphs import assert_same, check_consistent, graph_outputs, load, node, ops, positive, random_feeds, weights
+from onnx_graphs import (
+    assert_same,
+    check_consistent,
+    graph_outputs,
+    load,
+    model,
+    node,
+    ops,
+    positive,
+    random_feeds,
+    weights,
+)
 
 from luthier.errors import Error
 from luthier.graph.fusion import partition
@@ -57,14 +68,14 @@ def conv(x, w, y, **attrs):
 
 # ------------------------------------------------------------------------------------------ real models
 
-MOVES = {"light_squeezenet": 1}  # 1000 channels fill 62.5 blocks of 16: the pooled ones are made plain for Softmax
+MOVES = {"light_squeezenet": 1, "light_densenet121": 1}  # the last: 1000 channels fill 62.5 blocks of 16
 KERNELS = {
     "light_bvlc_alexnet": 14,
-    "light_densenet121": 126,
+    "light_densenet121": 188,
     "light_inception_v1": 75,
     "light_inception_v2": 84,
     "light_resnet50": 57,
-    "light_shufflenet": 75,
+    "light_shufflenet": 62,
     "light_squeezenet": 31,
     "light_vgg19": 25,
     "light_zfnet512": 14,
@@ -90,12 +101,13 @@ def test_resnet50_is_blocked_from_end_to_end(block):
     assert {v.layout for v in images} == {Layout(block)}
 
 
-def test_shufflenet_lies_channels_last():
-    """Its groups have 6, 28, 34, 68, ... channels, which no vector divides."""
+def test_shufflenet_is_blocked_from_end_to_end():
+    """Its groups have 6, 28, 34, 68, ... channels, which no vector divides: they are merged, and shuffles go away."""
     result = assign(run_passes(load_model("light_shufflenet")), 16)
     images = [v for n in result.nodes for v in n.outputs if len(v.shape) == 4 and v.shape[2] > 1]
-    assert all(v.layout.block == v.shape[1] for v in images)
+    assert {v.layout for v in images} == {Layout(16)}
     assert not converts(result)
+    assert ops(result).count("ChannelShuffle") == 3  # where the next convolution kept its groups
 
 
 # ------------------------------------------------------------------------------------------ small graphs
@@ -123,48 +135,50 @@ def test_conversion_is_shared():
     assert ops(graph).count("LayoutConvert") == 1
 
 
-@pytest.mark.parametrize(("channels", "block"), [(8, 4), (31, 4), (6, 6), (9, 9), (3, 3)])
-def test_channels_that_do_not_fill_blocks(channels, block):
-    """Up to an eighth of padding is accepted; beyond that all channels make one block."""
+@pytest.mark.parametrize("channels", [8, 31, 6, 3, 1])
+def test_channels_that_do_not_fill_blocks(channels):
     graph = checked(
         load([conv("x", "w", "a"), node("Relu", "a", "y")], [1, 3, 4, 4], {"w": weights(channels, 3, 3, 3)})
     )
-    assert graph.nodes[0].outputs[0].layout == Layout(block)
+    assert graph.nodes[0].outputs[0].layout == Layout(4)
 
 
-@pytest.mark.parametrize(("first", "kind"), [(8, 4), (6, 14)])
-def test_concatenation_of_whole_blocks_only(first, kind):
+@pytest.mark.parametrize("first", [8, 6])
+def test_concatenation_stays_blocked(first):
     chain = [conv("x", "v", "a"), conv("x", "w", "b"), node("Concat", "a b", "c", axis=1), conv("c", "u", "y")]
     constants = {"v": weights(first, 3, 3, 3), "w": weights(8, 3, 3, 3), "u": weights(4, first + 8, 1, 1)}
     graph = checked(load(chain, [1, 3, 5, 5], constants))
     concat = next(n for n in graph.nodes if n.op == "Concat")
-    assert concat.outputs[0].layout.block == (4 if kind == 4 else first + 8)
+    assert concat.outputs[0].layout.block == 4
     assert len(converts(graph)) == 1  # of the output
 
 
-@pytest.mark.parametrize(("begin", "end", "block"), [(4, 12, 4), (2, 10, 8)])
-def test_slice_of_channels(begin, end, block):
+@pytest.mark.parametrize(("begin", "end"), [(4, 12), (2, 10)])
+def test_slice_of_channels(begin, end):
     chain = [conv("x", "w", "a"), node("Slice", "a s e t", "b"), conv("b", "v", "y")]
     constants = {"w": weights(16, 3, 1, 1), "v": weights(4, 8, 1, 1), "s": [begin], "e": [end], "t": [1]}
     graph = checked(load(chain, [1, 3, 5, 5], constants))
     sliced = next(n for n in graph.nodes if n.op == "Slice")
-    assert sliced.outputs[0].layout.block == block
+    assert sliced.outputs[0].layout.block == 4
     assert len(converts(graph)) == 1
 
 
-@pytest.mark.parametrize(("groups", "whole"), [(2, False), (4, True), (16, False)])
-def test_grouped_convolutions(groups, whole):
-    """Groups of 8 channels fill blocks of 4; groups of 2 do not; a group for each channel needs no whole blocks."""
-    channels = 8 if groups == 4 else 16
-    chain = [
-        conv("x", "w", "a"),
-        node("Relu", "a", "b"),
-        conv("b", "v", "c", group=groups),
-        node("Relu", "c", "y"),
-    ]
-    constants = {"w": weights(channels, 3, 3, 3), "v": weights(channels, channels // groups, 1, 1)}
-    graph = checked(load(chain, [1, 3, 5, 5], constants))
-    assert {n.outputs[0].layout.block for n in graph.nodes if n.op in ("Conv", "Relu")} == {8 if whole else 4}
+@pytest.mark.parametrize(("groups", "left"), [(2, 2), (4, 4), (8, 4), (16, 16)])
+def test_groups_are_merged_until_they_fill_blocks(groups, left):
+    """Groups of 8 and 4 channels fill blocks of 4; groups of 2 are merged; a group for each channel is left alone."""
+    chain = [conv("x", "w", "a"), node("Relu", "a", "b"), conv("b", "v", "c", group=groups), node("Relu", "c", "y")]
+    graph = checked(load(chain, [1, 3, 5, 5], {"w": weights(16, 3, 3, 3), "v": weights(16, 16 // groups, 1, 1)}))
+    convs = [n for n in graph.nodes if n.op == "Conv"]
+    assert convs[1].attrs["group"] == left
+    assert {n.outputs[0].layout.block for n in graph.nodes if n.op in ("Conv", "Relu")} == {4}
+
+
+def test_computed_weights_cannot_be_merged():
+    """Their groups stay, and all channels make one block there."""
+    chain = [conv("x", "w", "a"), node("Exp", "v", "u"), conv("a", "u", "y", group=4)]
+    proto = model(chain, {"x": [1, 3, 5, 5], "v": [8, 2, 1, 1]}, ["y"], {"w": weights(8, 3, 3, 3)})
+    graph = checked(load_model(proto))
+    assert [n.outputs[0].layout.block for n in graph.nodes if n.op == "Conv"] == [4, 8]
 
 
 def test_squeeze_and_excite_stays_blocked():
