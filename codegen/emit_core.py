@@ -17,7 +17,7 @@ from typing import TypeAlias
 from ..errors import InternalError
 from ..target import Target
 from ..te.expr import Expr, Var
-from .llvm_text import splat_literal, vector
+from .llvm_text import constant_mask, lane_list, splat_literal, vector
 from .nodes import Buffer, Function
 
 IN_PLACE = 1 << 30
@@ -197,6 +197,13 @@ class Core:
         if have:
             raise InternalError(f"emit {self.fn.name}: a value of {have} lanes where {lanes} are expected")
         return self.splat(text, element, lanes)
+
+    def both_masks(self, a: str, b: str, lanes: int) -> str:
+        """The lanes that are in two masks (0 lanes: two conditions)."""
+        x, y = constant_mask(a), constant_mask(b)
+        if x is not None and y is not None:
+            return lane_list("i1", [p & q for p, q in zip(x, y, strict=True)])
+        return self.op(f"and {vector('i1', lanes)} {a}, {b}")
 
     def declare(self, name: str, signature: str) -> str:
         """Note an external function; return its symbol. signature: ``double (double)`` without the name."""

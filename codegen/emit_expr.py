@@ -14,7 +14,7 @@ from . import mathlib
 from .emit_core import IN_PLACE, Linear, Value
 from .emit_index import Form, is_index
 from .emit_memory import MemoryPart
-from .llvm_text import VALUE_TYPE, literal, mangled, vector
+from .llvm_text import VALUE_TYPE, constant_mask, lane_list, literal, mangled, vector
 
 _HALVES = ("float16", "bfloat16")
 _FLOAT_OP = {"add": "fadd contract", "sub": "fsub contract", "mul": "fmul contract", "div": "fdiv contract"}
@@ -179,13 +179,18 @@ class ExprPart(MemoryPart):
         if b[0] == neutral:
             return a
         x, y, lanes = self._pair(a, b, "i1")
-        return self.op(f"{op} {vector('i1', lanes)} {x}, {y}"), lanes
+        if op == "and":
+            return self.both_masks(x, y, lanes), lanes
+        return self.op(f"or {vector('i1', lanes)} {x}, {y}"), lanes
 
     def invert(self, a: Value) -> Value:
         """Logical not."""
         text, lanes = a
         if text in ("true", "false"):
             return ("false" if text == "true" else "true"), 0
+        known = constant_mask(text)
+        if known is not None:
+            return lane_list("i1", [1 - lane for lane in known]), lanes
         return self.op(f"xor {vector('i1', lanes)} {text}, {'splat (i1 true)' if lanes else 'true'}"), lanes
 
     def _compare(self, e: Compare) -> Value:
@@ -233,9 +238,9 @@ class ExprPart(MemoryPart):
         text, lanes = self.invert(condition) if inverted else condition
         saved = self.mask, self.guard
         if lanes:
-            self.mask = text if self.mask is None else self.op(f"and <{lanes} x i1> {self.mask}, {text}")
+            self.mask = text if self.mask is None else self.both_masks(self.mask, text, lanes)
         else:
-            self.guard = text if self.guard is None else self.op(f"and i1 {self.guard}, {text}")
+            self.guard = text if self.guard is None else self.both_masks(self.guard, text, 0)
         try:
             return self.value(e)
         finally:

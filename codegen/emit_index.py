@@ -8,11 +8,22 @@ Next: :mod:`.emit_address`.
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
+
 from ..te import dtype as dt
 from ..te.expr import Binary, Cast, Compare, Const, Expr, Not, Read, Select, Var, walk
 from .emit_core import IN_PLACE, Core, Linear
 from .llvm_text import lane_list
 
+COMPARE: dict[str, Callable[[int, int], bool]] = {
+    "lt": operator.lt,
+    "le": operator.le,
+    "gt": operator.gt,
+    "ge": operator.ge,
+    "eq": operator.eq,
+    "ne": operator.ne,
+}
 _PURE = (Var, Const, Binary, Compare, Not, Select, Cast)
 
 Form = int | Linear
@@ -245,6 +256,10 @@ class IndexPart(Core):
         assert isinstance(difference, Linear)
         if not difference.varies:
             return self._compare_scalar(op, a, b, difference), 0
+        if not difference.terms and not difference.vectors:
+            holds = COMPARE[op]
+            values = [int(holds(difference.const + difference.lane * i, 0)) for i in range(self.lanes)]
+            return lane_list("i1", values), self.lanes
         if not difference.vectors and difference.lane in (1, -1) and op not in ("eq", "ne"):
             return self._lane_mask(op, difference), self.lanes
         predicate = {"eq": "eq", "ne": "ne", "lt": "slt", "le": "sle", "gt": "sgt", "ge": "sge"}[op]
@@ -290,8 +305,7 @@ class IndexPart(Core):
         """A mask of the lanes whose number is below ``limit`` (or, the opposite)."""
         lanes = self.lanes
         low, high = self.bounds(limit)
-        if isinstance(limit, int):
-            return lane_list("i1", [int((i < limit) == below) for i in range(lanes)])
+        assert isinstance(limit, Linear)  # a constant limit was decided lane by lane
         level = limit.terms[-1][0].level
         text = self.scalar(limit)
         if low is None or low < 0:

@@ -12,7 +12,7 @@ from ..te import dtype as dt
 from ..te.expr import Expr, Read
 from .emit_address import AddressPart, Site
 from .emit_core import Linear, Loaded, Value
-from .llvm_text import MEMORY_TYPE, VALUE_TYPE, lane_list, mangled, splat_literal, vector
+from .llvm_text import MEMORY_TYPE, VALUE_TYPE, constant_mask, lane_list, mangled, splat_literal, vector
 from .nodes import Buffer, Prefetch, Store
 
 MAX_STRIDE = 4  # larger constant strides are gathered
@@ -153,7 +153,7 @@ class MemoryPart(AddressPart):
         if self.guard is None:
             return self.mask or splat_literal("i1", "true", lanes)
         guards = self.splat(self.guard, "i1", lanes)
-        return guards if self.mask is None else self.op(f"and <{lanes} x i1> {self.mask}, {guards}")
+        return guards if self.mask is None else self.both_masks(self.mask, guards, lanes)
 
     def _in_bounds(self, buffer: Buffer, indices: tuple[Expr, ...]) -> bool:
         """Whether every index is known to lie inside its dimension, whatever the mask and the guard are."""
@@ -189,6 +189,15 @@ class MemoryPart(AddressPart):
         element = MEMORY_TYPE[site.buffer.dtype]
         ty = vector(element, lanes)
         mask, width = self.mask if lanes else None, lanes
+        chosen = constant_mask(mask) if mask else None
+        if chosen is not None and sum(chosen) <= 1:
+            # not left to LLVM: some versions store too many bytes of a truncated value (LLVM issue 179489)
+            if any(chosen):
+                lane = chosen.index(1)
+                one = self.op(f"extractelement {ty} {text}, i64 {lane}")
+                pointer, alignment = self.displaced(site, offset + lane, 0)
+                self.out.append(f"store {element} {one}, ptr {pointer}, align {alignment}")
+            return
         if mask is None and self._is_ragged(site, lanes):
             width = 1 << (lanes - 1).bit_length()
             mask = lane_list("i1", [i < lanes for i in range(width)])

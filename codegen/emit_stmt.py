@@ -192,7 +192,7 @@ class StmtPart(ExprPart):
 
     def _masked(self, s: Stmt, mask: str, lanes: int) -> None:
         saved = self.mask
-        self.mask = mask if saved is None else self.op(f"and <{lanes} x i1> {saved}, {mask}")
+        self.mask = mask if saved is None else self.both_masks(saved, mask, lanes)
         self.statement(s)
         self.mask = saved
 

@@ -64,6 +64,13 @@ def splat_literal(element: str, text: str, lanes: int) -> str:
     return f"splat ({element} {text})" if lanes else text
 
 
+def constant_mask(text: str) -> list[int] | None:
+    """The lanes of a mask that :func:`lane_list` spelled; None for any other text."""
+    if not text.startswith("<i1 "):
+        return None
+    return [int(lane.split()[1]) for lane in text[1:-1].split(",")]
+
+
 def lane_list(element: str, values: Sequence[int]) -> str:
     """A vector constant of integers: ``<i32 0, i32 1>``."""
     return "<" + ", ".join(f"{element} {int(v)}" for v in values) + ">"

@@ -297,3 +297,17 @@ def test_long_vectorized_loop_is_short_code(target, n):
     fn = Function("f", (x, y), 1, body)
     check(fn, target=target)
     assert emit.emit_function(fn, target).count("\n") < 250
+
+
+@target
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "bool", "float32"])
+@pytest.mark.parametrize("lane", [0, 3, 7])
+def test_store_of_a_single_known_lane(target, dtype, lane):
+    """The value is a truncation of a wider one, and only one lane of the vector may be written."""
+    x, y = buffer("x", (8,), "int64"), buffer("y", (8,), dtype)
+    i, z = Var("i"), Var("z")
+    zero = loop(z, 8, "serial", Store(y, (z,), const(0, dtype) if dtype != "bool" else const(False)))
+    body = loop(i, 8, "vectorize", If(all_of(equal(i, lane), x[i] < 1000), Store(y, (i,), cast(x[i], dtype))))
+    both = loop(i, 8, "vectorize", If(all_of(i >= lane, i < lane + 1), Store(y, (i,), cast(x[i], dtype))))
+    check(Function("f", (x, y), 1, seq(zero, body)), target=target)
+    check(Function("f", (x, y), 1, seq(zero, both)), target=target)
