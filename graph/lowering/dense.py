@@ -34,23 +34,39 @@ def matmul(ctx: Context, node: Node) -> Compute:
     return dense.matmul_any(ctx.plain(a), ctx.plain(b))
 
 
-@lowers("Einsum", check=lambda node: None if _equation(node) else "this Einsum equation is not supported")
+def _check_einsum(node: Node) -> str | None:
+    return None if _subscripts(node) else f"Einsum equation {node.attrs.get('equation')!r} is not supported"
+
+
+@lowers("Einsum", check=_check_einsum)
 def einsum(ctx: Context, node: Node) -> Compute:
-    """Sums of products over named indices, each of which occurs at most once in an operand."""
-    equation = _equation(node)
-    assert equation is not None
-    operands = [ctx.operand(v) for v in node.inputs if v is not None]
-    return dense.einsum(equation[0], equation[1], operands)
+    """Sums of products over named indices."""
+    subscripts = _subscripts(node)
+    assert subscripts is not None
+    return dense.einsum(*subscripts, [ctx.operand(v) for v in node.inputs if v is not None])
 
 
-def _equation(node: Node) -> tuple[list[str], str] | None:
-    """The subscripts of the operands and of the result; None where the form is not supported."""
-    text = str(node.attrs.get("equation", "")).replace(" ", "")
-    if "..." in text or not text:
-        return None
-    left, arrow, right = text.partition("->")
+def _subscripts(node: Node) -> tuple[list[str], str] | None:
+    """The subscripts of the operands and of the result, one letter for each dimension; None where the equation is not
+    legal.
+
+    The dimensions of an ellipsis get digits as letters, aligned at the last one; without an arrow the result has the
+    ellipsis, then the letters that occur once, in alphabetical order.
+    """
+    left, arrow, right = str(node.attrs.get("equation", "")).replace(" ", "").partition("->")
     terms = left.split(",")
+    shapes = [v.shape for v in node.inputs if v is not None]
+    if len(terms) != len(shapes):
+        return None
+    hidden = [len(s) - len(t.replace("...", "")) if "..." in t else 0 for t, s in zip(terms, shapes, strict=True)]
+    most = max(hidden)
+    if min(hidden) < 0 or most > 10:
+        return None
+    digits = "".join(map(str, range(most)))
+    terms = [t.replace("...", digits[most - n :]) for t, n in zip(terms, hidden, strict=True)]
     if not arrow:
         letters = "".join(terms)
-        right = "".join(sorted(x for x in set(letters) if letters.count(x) == 1))
-    return (terms, right) if len(set(right)) == len(right) else None
+        right = "..." + "".join(sorted(x for x in set(letters) if letters.count(x) == 1 and x not in digits))
+    right = right.replace("...", digits)
+    legal = all(len(t) == len(s) for t, s in zip(terms, shapes, strict=True)) and len(set(right)) == len(right)
+    return (terms, right) if legal and set(right) <= set("".join(terms)) else None

@@ -1,8 +1,8 @@
-"""Resize, nearest and linear."""
+"""Resize: nearest, linear and cubic."""
 
 from __future__ import annotations
 
-from ...te.ops.resize import COORDINATES, NEAREST, resize
+from ...te.ops.resize import COORDINATES, MODES, NEAREST, Cubic, resize
 from ...te.tensor import Compute
 from ..ir import Node
 from .context import Context
@@ -11,15 +11,18 @@ from .registry import lowers
 
 def _check(node: Node) -> str | None:
     a = node.attrs
-    if a["mode"] not in ("nearest", "linear"):
-        return f"Resize with mode {a['mode']!r} is not supported; use nearest or linear"
-    if a["coordinate_transformation_mode"] not in COORDINATES:
-        return f"Resize with coordinate_transformation_mode {a['coordinate_transformation_mode']!r} is not supported"
-    if a["mode"] == "nearest" and a["nearest_mode"] not in NEAREST:
-        return f"Resize with nearest_mode {a['nearest_mode']!r} is not supported"
-    if a.get("antialias"):
-        return "Resize with antialias=1 is not supported"
-    return None
+    allowed = {"mode": MODES, "coordinate_transformation_mode": COORDINATES}
+    if a["mode"] == "nearest":
+        allowed["nearest_mode"] = NEAREST
+    for name, values in allowed.items():
+        if a[name] not in values:
+            return f"Resize with {name} {a[name]!r} is not supported; use one of {', '.join(values)}"
+    x, roi = node.inputs[0], a.get("roi", ())
+    if x is not None and roi and len(roi) != 2 * len(x.shape):
+        return (
+            f"Resize with a roi of {len(roi)} numbers is not supported; give the begin and the end of every dimension"
+        )
+    return "Resize with antialias=1 is not supported" if a.get("antialias") else None
 
 
 @lowers("Resize", check=_check)
@@ -33,5 +36,8 @@ def resample(ctx: Context, node: Node) -> Compute:
         mode=a["mode"],
         coordinates=a["coordinate_transformation_mode"],
         nearest=a["nearest_mode"] if a["mode"] == "nearest" else "floor",
+        cubic=Cubic(a["cubic_coeff_a"], bool(a["exclude_outside"])),
+        roi=a["roi"],
+        extrapolation=a["extrapolation_value"],
         block=y.layout.block,
     )

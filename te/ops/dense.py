@@ -120,4 +120,10 @@ def einsum(terms: Sequence[str], result: str, operands: Sequence[OperandLike]) -
         assert product is not None
         return reduce_sum(product, tuple(reduced.values())) if reduced else product
 
-    return define([sizes[letter] for letter in result], body, name="einsum", tag="einsum", axes=list(result))
+    return define(
+        [sizes[letter] for letter in result],
+        body,
+        name="einsum",
+        tag="einsum",
+        axes=[f"d{x}" if x.isdigit() else x for x in result],
+    )

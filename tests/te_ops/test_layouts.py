@@ -258,11 +258,12 @@ def test_resize_in_any_layout():
     )
     shape = (1, 6, 5, 7)
     x, y = make(a), make(a, 4)
-    plain = run(resize.resize(x, shape, (1, 1, 5 / 3, 7 / 4), mode="linear"), (x, a))
-    blocked = run(resize.resize(y, shape, (1, 1, 5 / 3, 7 / 4), mode="linear", block=4), (y, a), shape=shape, block=4)
-    np.testing.assert_array_equal(plain, blocked)
-    with pytest.raises(ExpressionError, match="mode is 'cubic', but must be one of nearest, linear"):
-        resize.resize(x, shape, (1, 1, 1, 1), mode="cubic")
+    for mode in ("nearest", "linear", "cubic"):
+        plain = run(resize.resize(x, shape, (1, 1, 5 / 3, 7 / 4), mode=mode), (x, a))
+        blocked = run(resize.resize(y, shape, (1, 1, 5 / 3, 7 / 4), mode=mode, block=4), (y, a), shape=shape, block=4)
+        np.testing.assert_array_equal(plain, blocked)
+    with pytest.raises(ExpressionError, match="mode is 'lanczos', but must be one of nearest, linear, cubic"):
+        resize.resize(x, shape, (1, 1, 1, 1), mode="lanczos")
 
 
 def test_broadcasting_between_layouts():
