@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ...te.expr import const
-from ...te.ops import indexing, layout
+from ...te.ops import indexing, layout, sort
 from ...te.ops.operand import Operand
 from ...te.tensor import Compute, Tensor
 from ..ir import Node
@@ -141,6 +141,19 @@ def range_(ctx: Context, node: Node) -> Compute:
     start, _, delta = (ctx.operand(v) for v in node.inputs if v is not None)
     y = node.outputs[0]
     return layout.arange(y.shape[0], start, delta, y.dtype)
+
+
+@lowers("ReverseSequence")
+def reverse_sequence(ctx: Context, node: Node) -> Compute:
+    x, lengths = _two(ctx, node)
+    batch, time = int(node.attrs.get("batch_axis", 1)), int(node.attrs.get("time_axis", 0))
+    return indexing.reverse_sequence(x, lengths, batch, time)
+
+
+@lowers("TopK")
+def top_k(ctx: Context, node: Node) -> list[Tensor]:
+    a = node.attrs
+    return list(sort.top_k(_x(ctx, node), a["k"], a["axis"], largest=bool(a["largest"])))
 
 
 def _x(ctx: Context, node: Node) -> Operand:

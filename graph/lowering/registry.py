@@ -46,7 +46,16 @@ def lowers(*ops: str, check: Check | None = None) -> Callable[[Rule], Rule]:
 
 def rule_of(op: str) -> Entry | None:
     """The rule of an operator, None where there is none."""
-    from . import dense, elementwise, movement, normalization, reductions, resize, windows  # noqa: F401  (they register)
+    from . import (  # noqa: F401  (they register)
+        dense,
+        elementwise,
+        movement,
+        normalization,
+        quantization,
+        reductions,
+        resize,
+        windows,
+    )
 
     return _RULES.get(op)
 

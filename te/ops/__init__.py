@@ -10,6 +10,7 @@ plain and channel-blocked layouts. A bare tensor is one in plain layout. Read :m
     reduce, normalization  reductions, arg-extremes, running sums; softmax, LRN and the norms, in stages
     layout, indexing       moving elements; selecting and joining parts
     resize, quantize       interpolation; conversion to and from integers
+    sort                   the greatest elements
 
 Import functions from their modules: several share a name with one (``conv``).
 """

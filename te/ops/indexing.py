@@ -166,6 +166,18 @@ def triangle(x: OperandLike, k: ExprLike, upper: bool, *, block: int = 0) -> Com
     return define(a.shape, body, block=block, name="trilu")
 
 
+def reverse_sequence(x: OperandLike, lengths: OperandLike, batch_axis: int, time_axis: int) -> Compute:
+    """Reverse the first ``lengths[b]`` elements along ``time_axis`` of each ``b`` along ``batch_axis``; the rest
+    stays."""
+    a, count = operand(x), operand(lengths)
+
+    def body(*i: Expr) -> Expr:
+        length, t = cast(count.at(i[batch_axis]), "int64"), i[time_axis]
+        return a.at(*i[:time_axis], select(t < length, (length - 1) - t, t), *i[time_axis + 1 :])
+
+    return define(a.shape, body, name="reverse_sequence")
+
+
 # ------------------------------------------------------------------------------------------- parts
 
 
