@@ -36,8 +36,14 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
     """The space of direct convolutions whose output is channel-blocked; others take the general space."""
     anchor = s.workload.anchor
     lanes = target.lanes()
-    if not _is_blocked_image(s, anchor, lanes) or (anchor.shape[4] > lanes and anchor.shape[1] > 1):
+    if not is_image(s, anchor):
         general(s, d, target)
+        return
+    if cuts_vectors(anchor, lanes):
+        if anchor.shape[1] == 1 and len(anchor.reduce_axes) in (3, 4):
+            grouped(s, d, target)
+        else:
+            general(s, d, target)
         return
     out = output_of(s)
     conv = s[anchor]
@@ -100,12 +106,68 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
     pack_weights(s, anchor, vectors * lanes)
 
 
+def grouped(s: Schedule, d: Decider, target: Target) -> None:
+    """Convolution whose channels lie in one block (N, 1, H, W, C), group by group: vectors may be cut short at a group's end."""
+    anchor = s.workload.anchor
+    lanes = target.lanes()
+    out = output_of(s)
+    conv = s[anchor]
+    inline_elementwise(s, keep=[conv])
+    if out.tensor.shape != anchor.shape:
+        general(s, d, target)
+        return
+    if out is conv:
+        conv = s.cache_write(out)
+    groups = int(cast(int, anchor.attrs.get("groups", 1)))
+    channels = anchor.shape[4] // groups
+    vectors = -(-channels // lanes)
+    _, window_x = windows(anchor)
+    room = max(1, (target.vector_registers - 2 - vectors) // vectors)
+    options = [c for c in range(1, 15) if c <= min(room, window_x.outputs)]
+    columns = d.choose("columns", options, _even_tile(window_x.outputs, options))
+
+    n, _, oh, ow, c = out.leaves
+    group, member = s.split(out, c, channels)
+    ow_o, ow_i = s.split(out, ow, columns, tail="guard")
+    outer = [n, out.leaves[1], group, oh]
+    s.reorder(out, [*outer, ow_o, ow_i, member])
+    s.compute_at(conv, out, ow_o)
+    s.unroll(out, ow_i)
+    _cut_vectors(s, out, member, lanes)
+    s.partition(out, ow_o, window_x.border_cuts(columns))
+    s.parallel(out, fuse_all(s, out, outer))
+
+    *spatial, lane = conv.roots
+    reduced = list(conv.reduce_roots)
+    if len(reduced) == 3:
+        reduced = [*reduced[1:], reduced[0]]
+    s.reorder(conv, [*reduced, *spatial, lane])
+    s.unroll(conv, reduced[1] if len(anchor.reduce_axes) == 3 else reduced[2])
+    for axis in spatial:
+        s.unroll(conv, axis)
+    _cut_vectors(s, conv, lane, lanes)
+    pack_weights(s, anchor, channels)
+
+
+def _even_tile(extent: int, options: list[int]) -> int:
+    """The widest tile of those that need the fewest steps."""
+    fewest = min(-(-extent // c) for c in options)
+    return min(c for c in options if -(-extent // c) == fewest)
+
+
+def _cut_vectors(s: Schedule, stage: Stage, axis: LoopAxis, lanes: int) -> None:
+    """Run a loop in vectors, each with code of its own, the last one as short as it is."""
+    outer, inner = s.split(stage, axis, lanes, tail="guard")
+    s.partition(stage, outer, list(range(1, outer.extent)))
+    s.vectorize(stage, inner)
+
+
 @register("depthwise_conv2d", "pool")
 def window(s: Schedule, d: Decider, target: Target) -> None:
     """The space of depthwise convolution and pooling: each channel block on its own, all taps unrolled."""
     anchor = s.workload.anchor
     lanes = target.lanes()
-    if not _is_blocked_image(s, anchor, lanes) or len(anchor.reduce_axes) != 2:
+    if not is_image(s, anchor) or len(anchor.reduce_axes) != 2:
         general(s, d, target)
         return
     out = output_of(s)
@@ -129,7 +191,9 @@ def window(s: Schedule, d: Decider, target: Target) -> None:
     n, co, oh, ow, ci = out.leaves
     ci_outer: list[LoopAxis] = []
     if ci.extent > lanes:
-        chunk, ci = s.split(out, ci, lanes)
+        channels = ci.extent
+        chunk, ci = s.split(out, ci, lanes, tail="guard")
+        s.partition(out, chunk, tail_cut(channels, lanes))
         ci_outer = [chunk]
     oh_o, oh_i = s.split(out, oh, rows, tail="guard")
     ow_o, ow_i = s.split(out, ow, columns, tail="guard")
@@ -177,10 +241,18 @@ def can_use_winograd(anchor: Compute, lanes: int) -> bool:
     return applies(anchor) and anchor.shape[4] == lanes and constant and isinstance(data, Placeholder)
 
 
-def _is_blocked_image(s: Schedule, anchor: Compute, lanes: int) -> bool:
-    """Whether the anchor is a channel-blocked image of whole vectors, and the workload has it as its one result."""
-    whole = len(anchor.shape) == 5 and anchor.shape[4] % lanes == 0 and 0 not in anchor.shape
-    return whole and len(s.workload.outputs) == 1
+def is_image(s: Schedule, anchor: Compute) -> bool:
+    """Whether the anchor is a channel-blocked image, and the workload has one result."""
+    return len(anchor.shape) == 5 and 0 not in anchor.shape and len(s.workload.outputs) == 1
+
+
+def cuts_vectors(anchor: Compute, lanes: int) -> bool:
+    """Whether the channels of a block, or of a group within it, are no whole number of vectors."""
+    groups = int(cast(int, anchor.attrs.get("groups", 1)))
+    block = anchor.shape[4]
+    if block % lanes or (block > lanes and anchor.shape[1] > 1):
+        return True
+    return groups > 1 and (anchor.shape[1] * block // groups) % lanes != 0
 
 
 def windows(anchor: Compute) -> tuple[Window, Window]:

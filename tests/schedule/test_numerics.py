@@ -58,6 +58,14 @@ WORKLOADS = {
     "conv groups": conv_relu(channels=32, outputs=32, groups=2, size=(2, 3)),
     "conv all channels in one block": conv_relu(channels=48, outputs=48, groups=1, size=(2, 3), block=48),
     "conv groups that cut blocks": conv_relu(channels=48, outputs=48, groups=2, size=(2, 3), block=48),
+    "conv groups of ragged vectors": conv_relu(
+        channels=20, outputs=72, groups=4, size=(2, 5), kernel=(1, 1), pad=0, block=20, out_block=72
+    ),
+    "conv groups of ragged vectors 3x3": conv_relu(
+        channels=20, outputs=40, groups=2, size=(3, 4), block=20, out_block=40, residual=True
+    ),
+    "conv planar input, ragged vectors": conv_relu(channels=3, size=(6, 5), outputs=24, plain=True, out_block=24),
+    "depthwise of ragged vectors": conv_relu(channels=24, outputs=24, groups=24, size=(4, 5), block=24),
     "depthwise": conv_relu(channels=16, outputs=16, groups=16, size=(5, 6)),
     "matmul": matmul(5, 37, 9, constant=True),
     "matmul one row": matmul(1, 70, 8, constant=True),

@@ -12,15 +12,27 @@ def matmul(m=8, n=12, k=6, constant=False):
 
 
 def conv_relu(
-    channels=16, size=(9, 11), outputs=32, kernel=(3, 3), stride=1, pad=1, groups=1, dilation=1, block=16, plain=False, residual=False
+    channels=16,
+    size=(9, 11),
+    outputs=32,
+    kernel=(3, 3),
+    stride=1,
+    pad=1,
+    groups=1,
+    dilation=1,
+    block=16,
+    out_block=None,
+    plain=False,
+    residual=False,
 ):
     """Convolution, bias, ReLU (and a residual add) in a channel-blocked layout."""
     h, w = size
+    out_block = out_block or block
     shape = (1, channels, h, w) if plain else (1, -(-channels // block), h, w, block)
     x = te.placeholder(shape, name="x")
-    padded = -(-outputs // block) * block
+    padded = -(-outputs // out_block) * out_block
     weight = te.placeholder((padded, channels // groups, *kernel), name="w", constant=True)
-    bias = te.placeholder((padded // block, block), name="b", constant=True)
+    bias = te.placeholder((padded // out_block, out_block), name="b", constant=True)
     y = conv(
         x,
         weight,
@@ -31,18 +43,16 @@ def conv_relu(
         dilations=(dilation, dilation),
         groups=groups,
         in_block=0 if plain else block,
-        out_block=block,
+        out_block=out_block,
     )
     inputs = [x, weight, bias]
-    if residual:
-        r = te.placeholder(y.shape, name="r")
-        inputs.append(r)
-        out = te.compute(
-            y.shape, lambda n, o, i, j, c: te.maximum(y[n, o, i, j, c] + bias[o, c] + r[n, o, i, j, c], 0.0), name="out"
-        )
-    else:
-        out = te.compute(y.shape, lambda n, o, i, j, c: te.maximum(y[n, o, i, j, c] + bias[o, c], 0.0), name="out")
-    return te.workload(out, inputs)
+    skip = te.placeholder(y.shape, name="r")
+
+    def result(n, o, i, j, c):
+        total = y[n, o, i, j, c] + bias[o, c]
+        return te.maximum(total + skip[n, o, i, j, c] if residual else total, 0.0)
+
+    return te.workload(te.compute(y.shape, result, name="out"), [*inputs, skip] if residual else inputs)
 
 
 def softmax(rows=3, columns=37):
