@@ -16,6 +16,7 @@ import numpy as np
 from ..codegen.kernel import Param
 from ..errors import InternalError
 from ..runtime.arrays import ALIGNMENT, Array, empty_pages
+from ..runtime.executable import Executable
 from ..runtime.prepare import identity, prepared
 
 
@@ -42,16 +43,17 @@ def pack_constants(requests: Sequence[Request]) -> tuple[Array, list[int]]:
             end += -(-request.param.size_bytes // ALIGNMENT) * ALIGNMENT
         offsets.append(places[key])
     block = empty_pages(end)
+    loaded: dict[str, Executable] = {}
     for offset, request in firsts:
-        data = _laid_out(request)
+        data = _laid_out(request, loaded)
         block[offset : offset + data.size] = data
     return block, offsets
 
 
-def _laid_out(request: Request) -> Array:
+def _laid_out(request: Request, loaded: dict[str, Executable]) -> Array:
     """The bytes that the kernel reads."""
     param = request.param
-    array = prepared(param, request.array)
+    array = prepared(param, request.array, loaded)
     if array.nbytes != param.size_bytes or array.dtype.name != param.dtype:
         raise InternalError(
             f"constants: {param.name} is {array.dtype}{list(array.shape)}, the kernel reads "
@@ -65,4 +67,3 @@ def _digest(array: Array, known: dict[int, str]) -> str:
     if id(array) not in known:
         known[id(array)] = hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).hexdigest()
     return known[id(array)]
-

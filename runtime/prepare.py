@@ -17,12 +17,18 @@ from .executable import Executable, TensorSpec
 from .single import single_program
 
 
-def prepared(param: Param, array: Array) -> Array:
-    """Turn a constant in its logical shape into what the kernel reads; contiguous."""
+def prepared(param: Param, array: Array, loaded: dict[str, Executable] | None = None) -> Array:
+    """Turn a constant in its logical shape into what the kernel reads; contiguous.
+
+    loaded  preparing kernels by symbol, to keep between the constants of one build
+    """
     if param.prepare is None:
         return apply_layout(param.layout, array)
-    result = np.asarray(_executable(param.prepare)(np.ascontiguousarray(array)))
-    return result
+    loaded = {} if loaded is None else loaded
+    symbol = param.prepare.symbol
+    if symbol not in loaded:
+        loaded[symbol] = _executable(param.prepare)
+    return np.asarray(loaded[symbol](np.ascontiguousarray(array)))
 
 
 def identity(param: Param) -> str:
