@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from ..schedule.axis import LoopAxis
-from ..schedule.schedule import Schedule
 from ..schedule.stage import Stage
 from ..te import dtype as dt
 from ..te.expr import Binary, Const, Expr, Read, Reduce, Select, Var, children, walk
@@ -58,7 +57,13 @@ class Nest:
         return self.points * max(self.ops, 1)
 
 
-def nest_of(s: Schedule, stage: Stage, line_bytes: int) -> Nest:
+def arithmetic_of(stage: Stage) -> float:
+    """Scalar operations of one stage in all; what :attr:`Nest.arithmetic` is, without the rest."""
+    points = prod(max(a.extent, 1) for a in (*_outer_loops(stage), *stage.leaves))
+    return float(points) * max(_reads_of(stage.tensor, stage.body)[0], 1)
+
+
+def nest_of(stage: Stage, line_bytes: int) -> Nest:
     """Describe the loops of one stage."""
     loops = [*_outer_loops(stage), *stage.leaves]
     own = len(stage.leaves)

@@ -17,7 +17,7 @@ import numpy as np
 from ..schedule.decide import Json
 from ..schedule.schedule import Schedule
 from ..target import Target
-from .access import FloatArray, Nest, nest_of
+from .access import FloatArray, Nest, arithmetic_of, nest_of
 from .candidate import Features
 
 _LOOPS = 10
@@ -39,17 +39,18 @@ FEATURES = sum(SECTIONS.values())
 
 def extract(schedule: Schedule, target: Target) -> Features:
     """Return the features of a schedule: :data:`FEATURES` finite numbers."""
-    nests = [nest_of(schedule, stage, target.line_bytes) for stage in schedule.live_stages()]
-    nests.sort(key=lambda n: n.arithmetic, reverse=True)
+    stages = schedule.live_stages()
+    work = sorted(((arithmetic_of(stage), i) for i, stage in enumerate(stages)), reverse=True)
+    nests = [nest_of(stages[i], target.line_bytes) for _, i in work[: 1 + _OTHERS]]
     main = nests[0]
     lanes = target.lanes()
     values = [
-        *_of_schedule(schedule, nests, target),
+        *_of_schedule(schedule, [amount for amount, _ in work], target),
         *_of_kinds(main, target, lanes),
         *_of_loops(main),
         *_of_accesses(main),
         *_of_caches(main, target),
-        *_of_others(nests[1 : 1 + _OTHERS]),
+        *_of_others(nests[1:]),
         *_of_decisions(schedule),
     ]
     result: Features = np.nan_to_num(np.array(values, np.float32), posinf=1e4, neginf=-1e4)
@@ -60,19 +61,19 @@ def _log(x: float) -> float:
     return log2(1.0 + max(x, 0.0))
 
 
-def _of_schedule(s: Schedule, nests: Sequence[Nest], target: Target) -> list[float]:
+def _of_schedule(s: Schedule, work: Sequence[float], target: Target) -> list[float]:
     stages = list(s.stages.values())
     flops, moved = s.workload.flops, s.workload.bytes_moved
     return [
         _log(flops),
         _log(moved),
         _log(flops / max(moved, 1)),
-        len(nests),
+        len(work),
         sum(stage.inlined for stage in stages),
         sum(stage.attach is not None for stage in stages),
         len(s.layouts) + sum(stage.layout is not None for stage in stages),
-        _log(sum(n.arithmetic for n in nests)),
-        nests[0].arithmetic / max(sum(n.arithmetic for n in nests), 1.0),
+        _log(sum(work)),
+        work[0] / max(sum(work), 1.0),
         float(target.threads),
     ]
 
