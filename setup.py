@@ -35,7 +35,7 @@ setup(
     packages=find_packages(include=["luthier", "luthier.*"]),
     package_data={"luthier": ["py.typed"]},
     python_requires=">=3.11",
-    install_requires=["numpy>=1.26", "xgboost>=2.0", "llvmlite>=0.50", "onnx>=1.16", "tqdm>=4.60"],
+    install_requires=["numpy>=1.26", "xgboost>=2.0", "llvmlite>=0.50", "onnx>=1.19", "tqdm>=4.60"],
     extras_require={"bench": BENCH, "test": TEST, "dev": DEV},
     entry_points={"console_scripts": ["luthier = luthier.cli:main"]},
     classifiers=[

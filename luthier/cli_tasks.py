@@ -36,17 +36,17 @@ def tasks(arguments: Namespace) -> None:
         rows = []
         for number, task in enumerate(found, 1):
             work = task.workload
-            row = [str(number), work.key, shorten(task.name, 36), _operator(work), _shapes(work), str(task.uses)]
+            row = [str(number), work.key, shorten(task.name, 48), _shapes(work), str(task.uses)]
             row.append(f"{work.flops / 1e9:.4g}")
             if timed:
                 default_s, best_s = _times(task, target, log, arguments.measure)
                 rate = work.flops / min(default_s, best_s)
                 row += [seconds(default_s), seconds(best_s), ratio(default_s, best_s), percent(rate, peak)]
             rows.append(row)
-    header = ["#", "key", "task", "operator", "shapes", "uses", "GFLOP"]
+    header = ["#", "key", "task", "shapes", "uses", "GFLOP"]
     if timed:
         header += ["default", "best", "gain", "of peak"]
-    print(table(header, rows, left=5))
+    print(table(header, rows, left=4))
     total = sum(t.workload.flops * t.uses for t in found) / 1e9
     print(f"{len(found)} tasks, {sum(t.uses for t in found)} kernels, {total:.4g} GFLOP")
     if timed:
@@ -100,18 +100,6 @@ def _times(task: TuningTask, target: Target, log: Database | None, measure: bool
         number = max(1, round(1e-3 / min(function.time(repeats=2))))
         default_s = min(function.time(repeats=7, number=number))
     return default_s, best_s
-
-
-def _operator(work: Workload) -> str:
-    """``conv2d 3x3 s2`` from the anchor; its name where it has no tag."""
-    anchor = work.anchor
-    text = anchor.tag or anchor.name
-    kernel, strides = anchor.attrs.get("kernel"), anchor.attrs.get("strides")
-    if isinstance(kernel, tuple):
-        text += " " + "x".join(map(str, kernel))
-    if isinstance(strides, tuple):
-        text += f" s{'x'.join(map(str, dict.fromkeys(strides)))}"
-    return text
 
 
 def _shapes(work: Workload) -> str:

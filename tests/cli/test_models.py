@@ -147,7 +147,7 @@ def test_code_for_another_cpu(luthier, tiny, tmp_path):
 
 
 def test_tune_build_and_look(luthier, tiny, tmp_path):
-    done = luthier("tune", tiny, "--trials", 4, "--threads", 1, "--task", "Conv*")
+    done = luthier("tune", tiny, "--trials", 4, "--threads", 1, "--task", "conv2d*")
     assert done.code == 0, done.err
     assert "4 trials" in done.out and "default schedules" in done.out and "with the log" in done.out
     log = tmp_path / "tiny.tuning.db"
@@ -156,12 +156,12 @@ def test_tune_build_and_look(luthier, tiny, tmp_path):
     done = luthier("build", tiny, "--log", log, "--threads", 1)
     assert "1 tuned" in done.out and "luthier tune" in done.err
     lines = luthier("tasks", tiny, "--log", log, "--threads", 1).out.splitlines()
-    (conv,) = [line for line in lines if "conv2d 3x3 s1" in line]
+    (conv,) = [line for line in lines if "conv2d_3x3_s1" in line]
     assert "%" in conv and "x" in conv.split()[-2]
-    done = luthier("show", tiny, "--log", log, "--threads", 1, "--task", "Conv*")
+    done = luthier("show", tiny, "--log", log, "--threads", 1, "--task", "conv2d*")
     assert "tuned schedule" in done.out
 
-    again = luthier("tune", tiny, "--log", log, "--trials", 2, "--threads", 1, "--task", "Conv*")
+    again = luthier("tune", tiny, "--log", log, "--trials", 2, "--threads", 1, "--task", "conv2d*")
     assert again.code == 0 and "6 records of 1 tasks" in luthier("log", "info", log).out
 
 
@@ -205,7 +205,7 @@ def test_a_full_disk(luthier, tiny, monkeypatch, tmp_path):
 
 def test_tasks_and_show(luthier, tiny):
     out = luthier("tasks", tiny, "--threads", 1).out
-    assert "conv2d 3x3 s1" in out and "matmul" in out and "of peak" not in out
+    assert "conv2d_3x3_s1" in out and "matmul" in out and "of peak" not in out
     assert "%" in luthier("tasks", tiny, "--threads", 1, "--measure").out
     for level, text in {"te": "sum", "schedule": "for ", "loops": "for ", "llvm": "define void", "asm": "ret"}.items():
         done = luthier("show", tiny, "--threads", 1, "--task", 1, "--level", level)
