@@ -5,10 +5,10 @@
     python -m benchmarks.kernels --log layers.db       with the schedules that were found
     python -m benchmarks.kernels --isa x86-64-v3       for another instruction set
 
-Eleven convolutions and five matrix products. GFLOP/s count the operator's definition (a multiply-add is 2, taps on padding
-count), at the least and the median time; ``of peak`` relates the median to a loop of nothing but FMAs timed in the same
-run; ``error`` is the largest difference from the same layer in float64, relative to its largest value. ONNX Runtime's own
-time for the layer stands beside it, measured in turn, where it is installed.
+Eleven convolutions and five matrix products. GFLOP/s count the operator's definition (a multiply-add is 2, taps on
+padding count), at the least and the median time; ``of peak`` relates the median to a loop of nothing but FMAs timed in
+the same run; ``error`` is the largest difference from the same layer in float64, relative to its largest value. ONNX
+Runtime's rate for the layer stands beside it, measured in turn, where it is installed.
 """
 
 from __future__ import annotations
@@ -225,9 +225,10 @@ def tune(layers: list[Layer], target: Target, log: str, budget_s: float) -> None
     """Search for ``budget_s`` on each layer and keep what was found in ``log``."""
     from luthier.tuner.session import tune_workload
 
-    for layer in layers:
-        print(f"tuning {layer.name}", flush=True)
-        tune_workload(layer.workload(target), log=log, budget_s=budget_s, threads=target.threads, target=target)
+    with open_log(log) as database:
+        for layer in layers:
+            print(f"tuning {layer.name}", flush=True)
+            tune_workload(layer.workload(target), log=database, target=target, name=layer.name, budget_s=budget_s)
 
 
 def report(results: list[dict[str, Any]], peak: float) -> str:
