@@ -28,7 +28,6 @@ from onnx import TensorProto, helper
 import luthier
 from benchmarks.common import environment, write_json
 from luthier import te
-from luthier.api import schedules_of
 from luthier.cli_table import percent, table
 from luthier.cli_values import count, duration
 from luthier.codegen.detect import named_target
@@ -41,6 +40,7 @@ from luthier.te.ops.conv import conv
 from luthier.te.ops.dense import matmul
 from luthier.te.workload import Workload
 from luthier.tuner.database import open_log
+from luthier.tuner.lookup import schedules_from_log
 
 Array = NDArray[Any]
 
@@ -266,7 +266,7 @@ def main() -> None:
     database = open_log(arguments.log, "r") if arguments.log else None
     results = []
     for layer in layers:
-        found = schedules_of(database)(layer.workload(target), target) if database else None
+        found = schedules_from_log(database)(layer.workload(target), target) if database else None
         decider = Replay(found.decisions) if found else Default()
         result = measure(layer, target, decider, arguments.rounds)
         results.append(result | {"schedule": found.origin if found else "default"})
