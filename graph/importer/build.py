@@ -16,6 +16,7 @@ import onnx.inliner
 from onnx import AttributeProto, NodeProto, TensorProto, TypeProto, numpy_helper
 
 from ...errors import OnnxError
+from ...te import dtype as dt
 from ..evaluate import evaluate_node
 from ..ir import Graph, Node, Value
 from .normalize import normalize
@@ -38,6 +39,10 @@ def build_graph(
     for index, proto in enumerate(model.graph.node):
         builder.add_node(index, proto)
     return builder.finish()
+
+
+class _Unknown(OnnxError):
+    """A shape that is only known at run time."""
 
 
 class _Builder:
@@ -168,7 +173,12 @@ class _Builder:
             )
         except Exception as error:  # InferenceError and what protobuf raises
             raise OnnxError(f"is not valid: {first_line(error)}") from None
-        return [_output(n, inferred.get(n)) for n in names]
+        try:
+            return [_output(n, inferred.get(n)) for n in names]
+        except _Unknown as error:
+            computed = [v.name for v in read[1:] if v not in self.graph.constants and not dt.is_float(v.dtype)]
+            hint = f" ({', '.join(computed)} would have to be constant)" if computed else ""
+            raise OnnxError(f"{error}{hint}") from None
 
     def _small(self, value: Value) -> TensorProto | None:
         """A constant that shape inference may need."""
@@ -207,7 +217,8 @@ class _Builder:
     def finish(self) -> Graph:
         """Connect the outputs; raise the list of problems if there are any."""
         if self.problems:
-            raise OnnxError(f"{len(self.problems)} unsupported node(s): " + "; ".join(self.problems))
+            problems = self.problems + self._without_code()
+            raise OnnxError(f"{len(problems)} unsupported node(s): " + "; ".join(problems))
         graph = self.graph
         for proto in self.model.graph.output:
             value = self.values.get(proto.name)
@@ -219,6 +230,20 @@ class _Builder:
                 value = copy
             graph.outputs.append(value)
         return graph
+
+    def _without_code(self) -> list[str]:
+        """Nodes that could be imported, but for which no code can be generated: they belong into the same message."""
+        from ..lowering import supports
+
+        live = set(self.graph.inputs)
+        problems = []
+        for node in self.graph.nodes:
+            if any(v in live for v in node.inputs):
+                live.update(node.outputs)
+                reason = supports(node)
+                if reason is not None:
+                    problems.append(f"{node.names[0]} ({node.op}): {reason}")
+        return problems
 
 
 def _input_shape(name: str, tensor: TypeProto.Tensor, given: Sequence[int] | None) -> tuple[int, ...]:
@@ -258,7 +283,7 @@ def _output(name: str, proto: TypeProto | None) -> Value:
     tensor = proto.tensor_type
     dims = tensor.shape.dim
     if not tensor.HasField("shape") or any(d.WhichOneof("value") != "dim_value" for d in dims):
-        raise OnnxError(f"the shape of output {name!r} depends on the data")
+        raise _Unknown(f"the shape of output {name!r} depends on the data")
     return Value(name, element_type(tensor.elem_type, f"output {name!r}"), tuple(d.dim_value for d in dims))
 
 

@@ -7,7 +7,7 @@ from onnx import helper
 from onnx_graphs import model, node
 
 from luthier.errors import OnnxError
-from luthier.graph.onnx_import import bundled_models, load_model
+from luthier.graph.onnx_import import bundled_models, check_supported, load_model
 
 
 def message(source, shapes=None):
@@ -108,15 +108,31 @@ def test_all_unsupported_nodes_are_listed_once():
         node("NonZero", "x", "n", name="nz"),
         node("Invented", "r", "y"),
         node("BatchNormalization", "x s s s s", "z m v", name="bn", training_mode=1),
+        node("Det", "q", "d", name="det"),
     ]
-    text = message(model(nodes, {"x": [3, 1], "c": [1]}, ["y"], {"s": np.ones(1)}))
-    assert text.startswith("5 unsupported node(s): ")
+    text = message(model(nodes, {"x": [3, 1], "c": [1], "q": [3, 3]}, ["y"], {"s": np.ones(1)}))
+    assert text.startswith("6 unsupported node(s): ")
     assert "If_0 (If): operators with subgraphs" in text
     assert "my_fancy (Fancy): operators of domain 'com.mine'" in text
     assert "nz (NonZero): the shape of output 'n' depends on the data" in text
     assert "Invented_4 (Invented): is not an ONNX operator" in text
     assert "bn (BatchNormalization)" in text and "export the model for inference" in text
+    assert "det (Det): operator Det is not supported" in text
     assert "Relu" not in text
+
+
+def test_nodes_without_code_are_listed():
+    nodes = [
+        node("Det", "x", "a", name="first"),
+        node("Relu", "a", "b"),
+        node("Det", "x", "c"),
+        node("Add", "b c", "y"),
+    ]
+    with pytest.raises(OnnxError) as caught:
+        check_supported(load_model(model(nodes, {"x": [4, 3, 3]}, ["y"])))
+    assert str(caught.value).startswith("2 unsupported node(s): first (Det): ")
+    assert "Det_2 (Det): " in str(caught.value)
+    check_supported(load_model(RELU))
 
 
 @pytest.mark.parametrize(
@@ -139,7 +155,9 @@ def test_bad_node(bad, part):
 
 def test_computed_axes():
     proto = model([node("Cast", "x", "i", to=7), node("Squeeze", "y0 i", "y")], {"x": [1], "y0": [1, 2]}, ["y"])
-    assert "Squeeze_1 (Squeeze)" in message(proto)
+    assert "Squeeze_1 (Squeeze): the shape of output 'y' depends on the data (i would have to be constant)" in message(
+        proto
+    )
 
 
 def test_undefined_output():
