@@ -101,6 +101,7 @@ class Core:
         self.lanes = 0
         self.mask: str | None = None  # the lanes at which the current statement happens
         self.guard: str | None = None  # the i1 under which the current expression is needed
+        self.trait_table: dict[int, tuple[bool, bool, tuple[Var, ...]]] = {}  # by id of an expression
         self.declarations: dict[str, str] = {}
         self.math: dict[str, tuple[str, str, int]] = {}
 

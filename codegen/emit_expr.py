@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ..errors import InternalError
 from ..te import dtype as dt
-from ..te.expr import Binary, Call, Cast, Compare, Const, Expr, Not, Read, Reduce, Select, Var, walk
+from ..te.expr import Binary, Call, Cast, Compare, Const, Expr, Not, Read, Reduce, Select, Var
 from . import mathlib
 from .emit_core import IN_PLACE, Linear, Value
 from .emit_index import Form, is_index
@@ -233,7 +233,7 @@ class ExprPart(MemoryPart):
 
     def _evaluate_under(self, e: Expr, condition: Value, inverted: bool = False) -> Value:
         """Compute ``e`` where only the lanes (or, the executions) at which ``condition`` holds need it."""
-        if not any(isinstance(x, Read) for x in walk(e)):
+        if not self.traits(e)[1]:
             return self.value(e)
         text, lanes = self.invert(condition) if inverted else condition
         saved = self.mask, self.guard

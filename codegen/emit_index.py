@@ -231,19 +231,32 @@ class IndexPart(Core):
 
     def _level_of(self, e: Expr) -> int:
         """The outermost level at which ``e`` can be computed."""
+        pure, _, variables = self.traits(e)
+        if not pure:
+            return IN_PLACE
         level = 0
-        for x in walk(e):
-            if isinstance(x, Read) or not isinstance(x, _PURE):
+        for var in variables:
+            if var in self.values:
                 return IN_PLACE
-            if isinstance(x, Var):
-                if x in self.values:
+            form = self.lookup(var)
+            if isinstance(form, Linear):
+                if form.varies:
                     return IN_PLACE
-                form = self.lookup(x)
-                if isinstance(form, Linear):
-                    if form.varies:
-                        return IN_PLACE
-                    level = max(level, *(s.level for s, _ in form.terms))
+                level = max(level, *(s.level for s, _ in form.terms))
         return level
+
+    def traits(self, e: Expr) -> tuple[bool, bool, tuple[Var, ...]]:
+        """Whether ``e`` is index arithmetic only, whether it reads memory, and its variables; found once a node."""
+        known = self.trait_table.get(id(e))
+        if known is None:
+            nodes = list(walk(e))
+            known = (
+                all(isinstance(x, _PURE) for x in nodes),
+                any(isinstance(x, Read) for x in nodes),
+                tuple({x: None for x in nodes if isinstance(x, Var)}),
+            )
+            self.trait_table[id(e)] = known
+        return known
 
     # -------------------------------------------------------------------------------------- conditions
 

@@ -14,6 +14,7 @@ from functools import lru_cache
 
 import llvmlite.binding as binding
 
+from .. import config
 from ..errors import InternalError
 from ..target import Target
 from .mathlib import PREFIX
@@ -81,7 +82,10 @@ def _optimize(ir_text: str, machine: binding.TargetMachine) -> binding.ModuleRef
 
 
 def _dump(ir_text: str) -> str:
-    handle, path = tempfile.mkstemp(prefix="luthier_rejected_", suffix=".ll")
+    directory = config.get().dump or None
+    if directory:
+        os.makedirs(directory, exist_ok=True)
+    handle, path = tempfile.mkstemp(prefix="luthier_rejected_", suffix=".ll", dir=directory)
     with os.fdopen(handle, "w") as f:
         f.write(ir_text)
     return path

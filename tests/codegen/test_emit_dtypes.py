@@ -95,7 +95,9 @@ def test_short_floats_round_like_numpy(dtype, kind):
     arrays[0][:4] = 65504, 1e-7, 6e-5, -2e-8
     outputs = check(fn, arrays)
     a, b = arrays[:2]
-    for have, want in zip(outputs, (a + b, a * b, a / b), strict=True):
+    with np.errstate(over="ignore"):
+        wanted = (a + b, a * b, a / b)
+    for have, want in zip(outputs, wanted, strict=True):
         np.testing.assert_array_equal(have, want)
 
 

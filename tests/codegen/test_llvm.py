@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from loop_harness import TARGETS, buffer, loop
 
+from luthier import config
 from luthier.codegen import emit, llvm
 from luthier.codegen.detect import named_target
 from luthier.codegen.nodes import Function, Store
@@ -60,12 +61,12 @@ def test_optimized_ir_has_no_stack_variables():
     assert "alloca" not in text and "define void @f(" in text
 
 
-def test_bad_ir_is_an_internal_error_with_a_dump():
-    with pytest.raises(InternalError, match="llvm: the IR was rejected") as caught:
+def test_bad_ir_is_an_internal_error_with_a_dump(tmp_path):
+    with config.override(dump=str(tmp_path / "dump")), pytest.raises(InternalError, match="was rejected") as caught:
         llvm.compile_object("define void @f() { ret i32 0 }", TARGETS[0])
     path = Path(str(caught.value).rsplit(" ", 1)[-1])
+    assert path.parent == tmp_path / "dump"
     assert path.read_text() == "define void @f() { ret i32 0 }"
-    path.unlink()
 
 
 def test_several_threads():
