@@ -118,6 +118,32 @@ def test_bounds_hold(e, bounds):
         assert hi is None or value(e, env) <= hi
 
 
+LIMITS = st.builds(
+    lambda op, v, k, n: compare(op, v * k, n),
+    st.sampled_from(["lt", "le", "gt", "ge", "eq", "ne"]),
+    st.sampled_from([VARS[0], VARS[0] - VARS[1]]),
+    st.sampled_from([1, 2, -1]),
+    st.integers(-2, 3),
+)
+
+
+@given(
+    st.recursive(
+        LIMITS,
+        lambda inner: st.builds(binary, st.sampled_from(["and", "or"]), inner, inner) | inner.map(te.logical_not),
+        max_leaves=5,
+    )
+)
+@settings(max_examples=150, deadline=None)
+def test_limits_of_one_value_combine(condition):
+    """Conditions on the same terms, so that they imply or exclude one another."""
+    s = simplify(condition)
+    assert simplify(s) is s
+    for x, y in itertools.product(range(-5, 6), (0, 2)):
+        env = {VARS[0]: x, VARS[1]: y}
+        assert value(s, env) == value(condition, env), format_expr(s)
+
+
 @given(st.lists(st.tuples(st.sampled_from([-4, -1, 1, 3, 8]), RANGE), min_size=1, max_size=3), st.integers(-5, 5))
 def test_bounds_of_sums_are_exact(terms, const):
     e, bounds = te.const(const), {}

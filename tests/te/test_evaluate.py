@@ -107,6 +107,11 @@ def test_unselected_reads_are_not_performed():
     np.testing.assert_array_equal(run(padded, [a])[0], np.pad(a, 2, constant_values=-1))
     nested = te.compute((8,), lambda i: te.select(i < 2, 5.0, te.select(i < 6, x[i - 2], 7.0)))
     np.testing.assert_array_equal(run(nested, [a])[0], np.r_[5, 5, a, 7, 7].astype("float32"))
+    other = te.compute((8,), lambda i: te.select(i < 2, 5.0, te.select(i >= 6, 7.0, x[i - 2])))
+    np.testing.assert_array_equal(run(other, [a])[0], np.r_[5, 5, a, 7, 7].astype("float32"))
+    k = te.reduce_axis(6, "k")
+    tail = te.compute((2,), lambda i: te.sum(te.select(k < 1, 10.0, x[k - 1]), k, where=k < 5))
+    np.testing.assert_allclose(run(tail, [a])[0], [10 + a.sum()] * 2, rtol=1e-6)
 
 
 def test_unselected_reads_of_an_empty_tensor():

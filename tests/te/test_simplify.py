@@ -17,6 +17,7 @@ from luthier.te.simplify import Linear, bounds_of, from_linear, linear, prove, s
 a, b, c, n, o, x = (Var(name) for name in "abcnox")
 X = te.placeholder((64,), "int64", "X")
 F = te.placeholder((64,), "float32", "F")
+I = te.placeholder((64,), "int32", "I")  # noqa: E741
 RANGES = {b: (0, 1), c: (0, 15), n: (0, 6)}
 
 
@@ -43,6 +44,7 @@ RANGES = {b: (0, 1), c: (0, 15), n: (0, 6)}
         (x // 4 // 8, "x // 32"),
         ((x // 4 + 1) // 8, "(x + 4) // 32"),
         (x % 8 // 4, "x // 4 % 2"),
+        ((x % 8 + 1) // 4, "(x % 8 + 1) // 4"),
         (x % 8 % 4, "x % 4"),
         ((x // 4) % 2 * 4 + x % 4, "x % 8"),
         ((x * 8 + 3) // 4, "x * 2"),
@@ -108,6 +110,10 @@ def test_integers(given, expected):
         (te.any_of(a >= 5, a >= 3), "a >= 3"),
         (te.all_of(a < 3, a >= 3), "false"),
         (te.any_of(a < 3, a >= 3), "true"),
+        (te.any_of(a < 5, a >= 3), "true"),
+        (te.any_of(a < 3, a >= 5), "a < 3 or a >= 5"),
+        (te.all_of(a < 5, a >= 3), "a < 5 and a >= 3"),
+        (te.all_of(a < 3, a >= 5), "false"),
         (te.all_of(te.equal(a, 3), te.not_equal(a, 3)), "false"),
         (te.all_of(a < 3, a + 1 < 4), "a < 3"),
         (te.all_of(F[a] < 1.0, F[a] < 1.0), "F[a] < 1.0"),
@@ -143,6 +149,10 @@ def test_conditions(given, expected):
         (X[x] + 1 - 1, "X[x]"),
         (X[x] * 2 // 2, "X[x] * 2 // 2"),  # wraps
         (X[x] + 1 > X[x], "X[x] + 1 > X[x]"),  # wraps
+        (X[x] // -3, "X[x] // -3"),  # 0 - X[x] wraps
+        (te.cast(te.cast(I[x], "float32"), "int32"), "int32(float32(I[x]))"),  # rounds
+        (te.cast(te.cast(I[x], "float64"), "int32"), "I[x]"),
+        (te.cast(te.cast(te.cast(c, "int32"), "float32"), "int32"), "int32(c)"),
         (X[x] // 16 * 16 + X[x] % 16, "X[x]"),
     ],
 )
