@@ -14,7 +14,7 @@ from .affine import fold_affine
 from .clean import eliminate_common, eliminate_dead
 from .constants import fold_constants
 from .pads import fold_pads
-from .simplify import canonicalize, remove_identities
+from .simplify import canonicalize, remove_identities, sink_activations
 from .views import match_shuffles, merge_views
 
 Pass: TypeAlias = Callable[[Graph], Graph]
@@ -27,6 +27,7 @@ PASSES: tuple[Pass, ...] = (
     match_shuffles,
     fold_pads,
     fold_affine,
+    sink_activations,
     eliminate_common,
     eliminate_dead,
 )

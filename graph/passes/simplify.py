@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..ir import Graph, Node, Value
+from ..kinds import UNARY
 from ..shapes import broadcast
 from .rewrite import Rewriter
 
@@ -47,6 +48,32 @@ def remove_identities(graph: Graph) -> Graph:
         return kept is not None and rewriter.replace(node, kept)
 
     return rewriter.run(drop)
+
+
+def sink_activations(graph: Graph) -> Graph:
+    """Apply a unary operator to the parts of a concatenation instead of its result, so that it fuses with their makers.
+
+    Only where nobody else reads the concatenation or a part, and every part is computed for it.
+    """
+    rewriter = Rewriter(graph)
+
+    def sink(node: Node) -> bool:
+        concat = rewriter.producer(node.inputs[0], "Concat") if node.op in UNARY and len(node.inputs) == 1 else None
+        if concat is None or not rewriter.sole(concat.outputs[0]):
+            return False
+        parts = [v for v in concat.inputs if v is not None]
+        makers = [rewriter.producer(v) for v in parts]
+        if not all(rewriter.sole(v) for v in parts) or any(m is None or m.op in ("Concat", "Split") for m in makers):
+            return False
+        y = node.outputs[0]
+        values = [Value(f"{y.name}_part{i}", y.dtype, v.shape) for i, v in enumerate(parts)]
+        rewriter.graph.remove([concat])
+        for part, value in zip(parts, values, strict=True):
+            rewriter.emit(Node(node.op, [part], [value], dict(node.attrs), node.names))
+        rewriter.emit(Node("Concat", list(values), [y], concat.attrs, concat.names))
+        return True
+
+    return rewriter.run(sink)
 
 
 def _is_global(node: Node) -> bool:

@@ -25,7 +25,7 @@ from luthier.graph.passes import PASSES, run_passes
 from luthier.graph.passes.clean import eliminate_common
 from luthier.graph.passes.constants import fold_constants
 from luthier.graph.passes.pads import fold_pads
-from luthier.graph.passes.simplify import canonicalize, remove_identities
+from luthier.graph.passes.simplify import canonicalize, remove_identities, sink_activations
 from luthier.graph.passes.views import match_shuffles, merge_views
 
 # ------------------------------------------------------------------------------------------- constants
@@ -162,6 +162,34 @@ def test_identity_between_two_outputs_stays():
         load([node("Exp", "x", "y"), node("Identity", "y", "z")], [3], outputs=["y", "z"]), remove_identities
     )
     assert ops(graph) == ["Exp", "Identity"]
+
+
+def test_an_activation_moves_to_the_parts_of_a_concatenation():
+    chain = [
+        node("Exp", "x", "a"),
+        node("Sin", "x", "b"),
+        node("Concat", "a b", "c", axis=1),
+        node("Elu", "c", "y", alpha=0.5),
+    ]
+    graph = apply_passes(load(chain, [2, 3]), sink_activations)
+    assert ops(graph) == ["Exp", "Sin", "Elu", "Elu", "Concat"]
+    assert graph.nodes[2].attrs == graph.nodes[3].attrs == {"alpha": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("chain", "outputs"),
+    [
+        ([node("Exp", "x", "a"), node("Concat", "a x", "c", axis=1), node("Relu", "c", "y")], ["y"]),
+        ([node("Exp", "x", "a"), node("Concat", "a a", "c", axis=1), node("Relu", "c", "y")], ["y"]),
+        (
+            [node("Exp", "x", "a"), node("Exp", "x", "b"), node("Concat", "a b", "c", axis=1), node("Relu", "c", "y")],
+            ["y", "c"],
+        ),
+    ],
+)
+def test_an_activation_that_cannot_move(chain, outputs):
+    graph = apply_passes(load(chain, [2, 3], outputs=outputs), sink_activations)
+    assert ops(graph)[-2:] == ["Concat", "Relu"]
 
 
 # --------------------------------------------------------------------------------------------- views
