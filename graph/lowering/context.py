@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import InternalError
+from ...errors import InternalError, OnnxError
 from ...te import dtype as dt
 from ...te.expr import const
 from ...te.ops.layout import reshape
 from ...te.ops.operand import Operand, physical_shape
 from ...te.tensor import Placeholder, Tensor, placeholder
-from ..ir import Graph, Value
+from ..ir import Graph, Node, Value
 
 Array = np.ndarray[Any, Any]
 
@@ -116,6 +116,20 @@ class Context:
 
 
 _SCALARS = {*dt.FLOATS, *dt.SIGNED, *dt.UNSIGNED, dt.BOOL} - {"bfloat16"}
+
+
+def required(node: Node, index: int = 0) -> Value:
+    """The input of ``node`` at ``index``; OnnxError where it is absent."""
+    value = optional(node, index)
+    if value is None:
+        title = "+".join(node.names) or "node"
+        raise OnnxError(f"{title} ({node.op}): input {index} is required, but absent")
+    return value
+
+
+def optional(node: Node, index: int) -> Value | None:
+    """The input of ``node`` at ``index``, None where it is absent."""
+    return node.inputs[index] if index < len(node.inputs) else None
 
 
 def to_physical(array: Array, block: int) -> Array:

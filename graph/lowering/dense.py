@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from ...errors import OnnxError
 from ...te.ops import dense
 from ...te.tensor import Compute
 from ..ir import Node
-from .context import Context
+from .context import Context, optional, required
 from .registry import lowers
 
 
 @lowers("Gemm")
 def gemm(ctx: Context, node: Node) -> Compute:
     """Product, scaling and bias as stages."""
-    a, b, c = (*node.inputs, None, None)[:3]
+    a, b, c = required(node, 0), required(node, 1), optional(node, 2)
     y, attrs = node.outputs[0], node.attrs
-    assert a is not None and b is not None
     bias = None if c is None else ctx.broadcast(c, y)
     return dense.gemm(
         ctx.plain(a),
@@ -29,9 +29,7 @@ def gemm(ctx: Context, node: Node) -> Compute:
 
 @lowers("MatMul")
 def matmul(ctx: Context, node: Node) -> Compute:
-    a, b = node.inputs
-    assert a is not None and b is not None
-    return dense.matmul_any(ctx.plain(a), ctx.plain(b))
+    return dense.matmul_any(ctx.plain(required(node, 0)), ctx.plain(required(node, 1)))
 
 
 def _check_einsum(node: Node) -> str | None:
@@ -42,7 +40,8 @@ def _check_einsum(node: Node) -> str | None:
 def einsum(ctx: Context, node: Node) -> Compute:
     """Sums of products over named indices."""
     subscripts = _subscripts(node)
-    assert subscripts is not None
+    if subscripts is None:
+        raise OnnxError(f"{'+'.join(node.names)} (Einsum): {_check_einsum(node)}")
     return dense.einsum(*subscripts, [ctx.operand(v) for v in node.inputs if v is not None])
 
 

@@ -10,7 +10,7 @@ from ...te.ops.elementwise import elementwise, scale_shift, variadic
 from ...te.ops.normalization import batch_norm
 from ...te.tensor import Compute
 from ..ir import Node, Value
-from .context import Context
+from .context import Context, optional, required
 from .registry import lowers
 
 _PARAMETRIC: dict[str, Callable[[Expr, dict[str, float]], Expr]] = {
@@ -42,17 +42,14 @@ def parametric(ctx: Context, node: Node) -> Compute:
 
 def _clip_computed(ctx: Context, node: Node) -> Compute:
     """Clip with limits that are computed at run time."""
-    _, low, high = (*node.inputs, None, None)[:3]
-    y = node.outputs[0]
+    low, high, y = optional(node, 1), optional(node, 2), node.outputs[0]
     limits = [ctx.broadcast(v, y) for v in (low, high) if v is not None]
 
     def limit(x: Expr, *given: Expr) -> Expr:
         rest = iter(given)
         return scalar.clip(x, None if low is None else next(rest), None if high is None else next(rest))
 
-    x = node.inputs[0]
-    assert x is not None
-    return elementwise(limit, [ctx.operand(x), *limits], name="clip", block=y.layout.block)
+    return elementwise(limit, [ctx.operand(required(node)), *limits], name="clip", block=y.layout.block)
 
 
 @lowers("Gelu")

@@ -7,7 +7,7 @@ from ...te.ops import indexing, layout, sort
 from ...te.ops.operand import Operand
 from ...te.tensor import Compute, Tensor
 from ..ir import Node
-from .context import Context
+from .context import Context, optional, required
 from .registry import lowers
 
 
@@ -24,9 +24,7 @@ def reshape(ctx: Context, node: Node) -> Compute:
 @lowers("PhysicalFlatten")
 def physical_flatten(ctx: Context, node: Node) -> Compute:
     """The elements in the order in which they lie in memory."""
-    x = node.inputs[0]
-    assert x is not None
-    return layout.reshape(ctx.tensor(x), node.outputs[0].shape, name="flatten")
+    return layout.reshape(ctx.tensor(required(node)), node.outputs[0].shape, name="flatten")
 
 
 @lowers("Transpose")
@@ -120,9 +118,7 @@ def gather_nd(ctx: Context, node: Node) -> Compute:
 @lowers("OneHot")
 def one_hot(ctx: Context, node: Node) -> Compute:
     """The new dimension's size is the output's; the values are a pair (off, on)."""
-    indices, _, values = node.inputs
-    assert indices is not None and values is not None
-    y = node.outputs[0]
+    indices, values, y = required(node, 0), required(node, 2), node.outputs[0]
     axis = int(node.attrs.get("axis", -1)) % len(y.shape)
     return indexing.one_hot(ctx.operand(indices), y.shape[axis], ctx.operand(values), axis)
 
@@ -131,14 +127,14 @@ def one_hot(ctx: Context, node: Node) -> Compute:
 def trilu(ctx: Context, node: Node) -> Compute:
     """The diagonal may be computed at run time."""
     y = node.outputs[0]
-    k = node.inputs[1] if len(node.inputs) > 1 else None
+    k = optional(node, 1)
     diagonal = const(0) if k is None else ctx.operand(k).at(*(0,) * len(k.shape))
     return indexing.triangle(_x(ctx, node), diagonal, bool(node.attrs.get("upper", 1)), block=y.layout.block)
 
 
 @lowers("Range")
 def range_(ctx: Context, node: Node) -> Compute:
-    start, _, delta = (ctx.operand(v) for v in node.inputs if v is not None)
+    start, delta = ctx.operand(required(node, 0)), ctx.operand(required(node, 2))
     y = node.outputs[0]
     return layout.arange(y.shape[0], start, delta, y.dtype)
 
@@ -158,15 +154,11 @@ def top_k(ctx: Context, node: Node) -> list[Tensor]:
 
 def _x(ctx: Context, node: Node) -> Operand:
     """The data input."""
-    x = node.inputs[0]
-    assert x is not None
-    return ctx.operand(x)
+    return ctx.operand(required(node))
 
 
 def _two(ctx: Context, node: Node) -> tuple[Operand, Operand]:
-    x, indices = node.inputs[:2]
-    assert x is not None and indices is not None
-    return ctx.operand(x), ctx.operand(indices)
+    return ctx.operand(required(node, 0)), ctx.operand(required(node, 1))
 
 
 def _block(node: Node) -> int:

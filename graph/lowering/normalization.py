@@ -7,14 +7,14 @@ from ...te.ops.layout import reshape
 from ...te.ops.operand import Operand, OperandLike, define
 from ...te.tensor import Compute
 from ..ir import Node, Value
-from .context import Context
+from .context import Context, optional, required
 from .registry import lowers
 
 
 @lowers("Softmax", "LogSoftmax", "Hardmax")
 def softmax(ctx: Context, node: Node) -> Compute:
     """Over one axis or, with ``flatten``, jointly over all from that axis on."""
-    x, y, axis = _data(node), node.outputs[0], node.attrs["axis"]
+    x, y, axis = required(node), node.outputs[0], node.attrs["axis"]
     axes = range(axis, len(x.shape)) if node.attrs.get("flatten") else [axis]
     if node.op == "Hardmax":
         return norm.hardmax(ctx.operand(x), axes, block=y.layout.block)
@@ -26,7 +26,7 @@ def softmax(ctx: Context, node: Node) -> Compute:
 def lrn(ctx: Context, node: Node) -> Compute:
     a = node.attrs
     return norm.lrn(
-        ctx.operand(_data(node)),
+        ctx.operand(required(node)),
         int(a["size"]),
         float(a.get("alpha", 1e-4)),
         float(a.get("beta", 0.75)),
@@ -37,8 +37,7 @@ def lrn(ctx: Context, node: Node) -> Compute:
 
 @lowers("LayerNormalization")
 def layer_normalization(ctx: Context, node: Node) -> Compute:
-    x, scale, bias = (*node.inputs, None, None)[:3]
-    assert x is not None
+    x, scale, bias = required(node), optional(node, 1), optional(node, 2)
     y, axis = node.outputs[0], node.attrs["axis"]
     factors = [None if v is None else ctx.broadcast(v, y) for v in (scale, bias)]
     axes = range(axis, len(x.shape))
@@ -47,8 +46,7 @@ def layer_normalization(ctx: Context, node: Node) -> Compute:
 
 @lowers("RMSNormalization")
 def rms_normalization(ctx: Context, node: Node) -> Compute:
-    x, scale = node.inputs
-    assert x is not None and scale is not None
+    x, scale = required(node, 0), required(node, 1)
     y, axis = node.outputs[0], int(node.attrs.get("axis", -1)) % len(x.shape)
     epsilon = float(node.attrs.get("epsilon", 1e-5))
     return norm.rms_norm(
@@ -58,8 +56,7 @@ def rms_normalization(ctx: Context, node: Node) -> Compute:
 
 @lowers("InstanceNormalization")
 def instance_normalization(ctx: Context, node: Node) -> Compute:
-    x, scale, bias = node.inputs
-    assert x is not None and scale is not None and bias is not None
+    x, scale, bias = (required(node, i) for i in range(3))
     y = node.outputs[0]
     factors = [ctx.broadcast(v, y, axis=1) for v in (scale, bias)]
     epsilon = float(node.attrs.get("epsilon", 1e-5))
@@ -68,8 +65,7 @@ def instance_normalization(ctx: Context, node: Node) -> Compute:
 
 @lowers("GroupNormalization")
 def group_normalization(ctx: Context, node: Node) -> Compute:
-    x, scale, bias = node.inputs
-    assert x is not None and scale is not None and bias is not None
+    x, scale, bias = (required(node, i) for i in range(3))
     y, groups = node.outputs[0], int(node.attrs["num_groups"])
     factors = [_per_channel(ctx, v, y) for v in (scale, bias)]
     epsilon = float(node.attrs.get("epsilon", 1e-5))
@@ -89,19 +85,13 @@ def _per_channel(ctx: Context, v: Value, y: Value) -> OperandLike:
 
 @lowers("LpNormalization")
 def lp_normalization(ctx: Context, node: Node) -> Compute:
-    x, y = _data(node), node.outputs[0]
+    x, y = required(node), node.outputs[0]
     axis = int(node.attrs.get("axis", -1)) % len(x.shape)
     return norm.lp_normalize(ctx.operand(x), axis, int(node.attrs.get("p", 2)), block=y.layout.block)
 
 
 @lowers("MeanVarianceNormalization")
 def mean_variance_normalization(ctx: Context, node: Node) -> Compute:
-    x, y = _data(node), node.outputs[0]
+    x, y = required(node), node.outputs[0]
     axes = [int(a) % len(x.shape) for a in node.attrs.get("axes", (0, 2, 3))]
     return norm.mean_variance_normalize(ctx.operand(x), axes, epsilon=1e-9, block=y.layout.block)
-
-
-def _data(node: Node) -> Value:
-    x = node.inputs[0]
-    assert x is not None
-    return x

@@ -6,7 +6,7 @@ from ...te import dtype as dt
 from ...te.ops.quantize import dequantize, quantize
 from ...te.tensor import Compute
 from ..ir import Node
-from .context import Context
+from .context import Context, optional, required
 from .registry import lowers
 
 
@@ -19,8 +19,7 @@ def _check(node: Node) -> str | None:
 
 @lowers("QuantizeLinear", "DequantizeLinear", check=_check)
 def convert(ctx: Context, node: Node) -> Compute:
-    x, scale, zero = (*node.inputs, None)[:3]
-    assert x is not None and scale is not None
+    x, scale, zero = required(node, 0), required(node, 1), optional(node, 2)
     y, a = node.outputs[0], node.attrs
     axis = int(a.get("axis", 1))
     rule = quantize if node.op == "QuantizeLinear" else dequantize

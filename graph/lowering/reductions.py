@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ...te.ops import reduce
 from ...te.tensor import Compute
-from ..ir import Node, Value
-from .context import Context
+from ..ir import Node
+from .context import Context, required
 from .registry import lowers
 
 _REDUCTIONS = tuple(f"Reduce{name}" for name in "L1 L2 LogSum LogSumExp Max Mean Min Prod Sum SumSquare".split())
@@ -14,7 +14,7 @@ _REDUCTIONS = tuple(f"Reduce{name}" for name in "L1 L2 LogSum LogSumExp Max Mean
 @lowers(*_REDUCTIONS)
 def reduction(ctx: Context, node: Node) -> Compute:
     a, y = node.attrs, node.outputs[0]
-    x = ctx.operand(_data(node))
+    x = ctx.operand(required(node))
     return reduce.reduce_op(node.op, x, a["axes"], keepdims=bool(a["keepdims"]), block=y.layout.block)
 
 
@@ -23,7 +23,7 @@ def arg_reduction(ctx: Context, node: Node) -> Compute:
     a, y = node.attrs, node.outputs[0]
     return reduce.arg_reduce(
         node.op,
-        ctx.operand(_data(node)),
+        ctx.operand(required(node)),
         a["axis"],
         keepdims=bool(a["keepdims"]),
         last=bool(a.get("select_last_index", 0)),
@@ -33,13 +33,9 @@ def arg_reduction(ctx: Context, node: Node) -> Compute:
 
 @lowers("CumSum")
 def cumulative_sum(ctx: Context, node: Node) -> Compute:
-    a = node.attrs
+    a, x = node.attrs, ctx.operand(required(node))
     exclusive, reverse = bool(a.get("exclusive", 0)), bool(a.get("reverse", 0))
     block = node.outputs[0].layout.block
-    return reduce.cumulative_sum(ctx.operand(_data(node)), a["axis"], exclusive=exclusive, reverse=reverse, block=block)
-
-
-def _data(node: Node) -> Value:
-    x = node.inputs[0]
-    assert x is not None
-    return x
+    return reduce.cumulative_sum(
+        ctx.operand(required(node)), a["axis"], exclusive=exclusive, reverse=reverse, block=block
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...te.ops.resize import COORDINATES, MODES, NEAREST, Cubic, resize
 from ...te.tensor import Compute
 from ..ir import Node
-from .context import Context
+from .context import Context, required
 from .registry import lowers
 
 
@@ -27,8 +27,7 @@ def _check(node: Node) -> str | None:
 
 @lowers("Resize", check=_check)
 def resample(ctx: Context, node: Node) -> Compute:
-    x, y, a = node.inputs[0], node.outputs[0], node.attrs
-    assert x is not None
+    x, y, a = required(node), node.outputs[0], node.attrs
     return resize(
         ctx.operand(x),
         y.shape,

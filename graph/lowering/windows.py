@@ -10,16 +10,15 @@ from ...te.ops.elementwise import elementwise
 from ...te.ops.operand import Operand
 from ...te.tensor import Compute, Tensor
 from ..ir import Node, Value
-from .context import Context, pad_to_multiple
+from .context import Context, optional, pad_to_multiple, required
 from .registry import lowers
 
 
 @lowers("Conv")
 def convolution(ctx: Context, node: Node) -> Compute:
     """Convolution; the bias is a stage of its own, so that a schedule treats it as it treats every epilogue."""
-    x, w, bias = (*node.inputs, None, None)[:3]
+    x, w, bias = required(node, 0), required(node, 1), optional(node, 2)
     y, a = node.outputs[0], node.attrs
-    assert x is not None and w is not None
     result = conv(
         ctx.tensor(x),
         _weight(ctx, w, y.layout.block),
@@ -37,9 +36,8 @@ def convolution(ctx: Context, node: Node) -> Compute:
 
 @lowers("ConvTranspose")
 def transposed_convolution(ctx: Context, node: Node) -> Compute:
-    x, w, bias = (*node.inputs, None, None)[:3]
+    x, w, bias = required(node, 0), required(node, 1), optional(node, 2)
     y, a = node.outputs[0], node.attrs
-    assert x is not None and w is not None
     result = conv_transpose(
         ctx.operand(x),
         ctx.operand(w),
@@ -70,31 +68,24 @@ def _weight(ctx: Context, w: Value, block: int) -> Tensor:
     return conv_ops.pad_weight(weight, block) if block and w.shape[0] % block else weight
 
 
-@lowers("MaxPool")
-def max_pool(ctx: Context, node: Node) -> Compute:
-    x, y, a = ctx.operand(_data(node)), node.outputs[0], node.attrs
+@lowers("MaxPool", "AveragePool", "LpPool")
+def pooling(ctx: Context, node: Node) -> Compute:
+    x, y, a = ctx.operand(required(node)), node.outputs[0], node.attrs
     window = (a["kernel_shape"], a["strides"], a["pads"], a["dilations"])
-    return pool.max_pool(x, *window, outputs=y.shape[2:], block=y.layout.block)
-
-
-@lowers("AveragePool")
-def average_pool(ctx: Context, node: Node) -> Compute:
-    x, y, a = ctx.operand(_data(node)), node.outputs[0], node.attrs
-    window = (a["kernel_shape"], a["strides"], a["pads"], a["dilations"])
-    include = bool(a.get("count_include_pad", 0))
-    return pool.avg_pool(x, *window, count_include_pad=include, outputs=y.shape[2:], block=y.layout.block)
-
-
-@lowers("LpPool")
-def lp_pool(ctx: Context, node: Node) -> Compute:
-    x, y, a = ctx.operand(_data(node)), node.outputs[0], node.attrs
-    window = (a["kernel_shape"], a["strides"], a["pads"], a["dilations"])
-    return pool.lp_pool(x, *window, p=a["p"], outputs=y.shape[2:], block=y.layout.block)
+    outputs, block = y.shape[2:], y.layout.block
+    match node.op:
+        case "MaxPool":
+            return pool.max_pool(x, *window, outputs=outputs, block=block)
+        case "AveragePool":
+            include = bool(a.get("count_include_pad", 0))
+            return pool.avg_pool(x, *window, count_include_pad=include, outputs=outputs, block=block)
+        case _:
+            return pool.lp_pool(x, *window, p=a["p"], outputs=outputs, block=block)
 
 
 @lowers("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
 def global_pool(ctx: Context, node: Node) -> Compute:
-    x, block = ctx.operand(_data(node)), node.outputs[0].layout.block
+    x, block = ctx.operand(required(node)), node.outputs[0].layout.block
     match node.op:
         case "GlobalAveragePool":
             return pool.global_avg_pool(x, block=block)
@@ -102,9 +93,3 @@ def global_pool(ctx: Context, node: Node) -> Compute:
             return pool.global_max_pool(x, block=block)
         case _:
             return pool.global_lp_pool(x, int(node.attrs.get("p", 2)), block=block)
-
-
-def _data(node: Node) -> Value:
-    x = node.inputs[0]
-    assert x is not None
-    return x

@@ -7,7 +7,9 @@ dimensions).
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Sequence
 
 from ...errors import ExpressionError
@@ -113,11 +115,8 @@ def einsum(terms: Sequence[str], result: str, operands: Sequence[OperandLike]) -
     def body(*axes: Expr) -> Expr:
         reduced = {letter: reduce_axis(n, letter) for letter, n in sizes.items() if letter not in result}
         index: dict[str, Expr] = dict(zip(result, axes, strict=True)) | {k: a.var for k, a in reduced.items()}
-        product: Expr | None = None
-        for term, x in zip(terms, xs, strict=True):
-            factor = x.at(*(index[letter] for letter in term))
-            product = factor if product is None else product * factor
-        assert product is not None
+        factors = (x.at(*(index[letter] for letter in term)) for term, x in zip(terms, xs, strict=True))
+        product = functools.reduce(operator.mul, factors)
         return reduce_sum(product, tuple(reduced.values())) if reduced else product
 
     return define(

@@ -225,3 +225,9 @@ def test_an_unknown_operator_names_the_node():
         lower([Node("Relu", [flags], [flags], {}, ("flags_up",))])
     with pytest.raises(OnnxError, match="where_is_it: operator NonZero is not supported"):
         lower([Node("NonZero", [x], [y], {}, ("where_is_it",))])
+
+
+def test_an_absent_input_names_the_node():
+    y = value("y", (2, 2))
+    with pytest.raises(OnnxError, match=r"lost \(Softmax\): input 0 is required, but absent"):
+        lower([Node("Softmax", [None], [y], {"axis": 1}, ("lost",))])
