@@ -149,7 +149,7 @@ class Measurer:
         with self._ready:
             self._ready.notify_all()
         for t in self._threads:
-            t.join()
+            t.join(10.0)  # they are daemons: not worth waiting for beyond reason
         for w in workers:
             w.close()
 

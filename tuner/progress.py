@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from types import TracebackType
 from typing import Any
@@ -26,7 +27,8 @@ class Progress:
             total, style = budget_s, "{l_bar}{bar}| {n:.0f}/{total:.0f} s{postfix}"
         else:
             total, style = float(trials or 0), "{l_bar}{bar}| {n:.0f}/{total:.0f} trials, {remaining} left{postfix}"
-        self._bar = tqdm(total=total, desc="tuning", bar_format=style, dynamic_ncols=True)
+        quiet_s = 0.1 if sys.stderr.isatty() else 10.0  # in a file each update is a line
+        self._bar = tqdm(total=total, desc="tuning", bar_format=style, dynamic_ncols=True, mininterval=quiet_s)
 
     def trial(self, scheduler: TaskScheduler, record: Record) -> None:
         """Count one finished trial."""
