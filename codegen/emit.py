@@ -123,9 +123,7 @@ class Emitter(StmtPart):
                 self.allocate(s.buffer)
                 self._top(s.body)
             case Let() if _has_team_code(s):
-                form = self.linear(s.value)
-                self.bind(s.var, form)
-                self._top(s.body)
+                self.bind_let(s, lambda: self._top(s.body))
             case Barrier():
                 self._barrier()
             case For(kind="parallel"):

@@ -41,7 +41,7 @@ class StmtPart(ExprPart):
             case If():
                 self._branch(s)
             case Let():
-                self._let(s)
+                self.bind_let(s, lambda: self.statement(s.body))
             case Alloc():
                 self.allocate(s.buffer)
                 self.loaded.pop(s.buffer, None)
@@ -61,11 +61,11 @@ class StmtPart(ExprPart):
             case "unroll":
                 self._unroll(s, begin, extent)
             case "vectorize":
-                self._vectorize(s, begin, extent)
+                base = Var(s.var.name)
+                self.anchored(begin, base, lambda: self._vectorize(s, self.lookup(base), extent))
             case "serial":
                 if extent == 1:
-                    self.bind(s.var, begin)
-                    self.statement(s.body)
+                    self.anchored(begin, s.var, lambda: self.statement(s.body))
                 else:
                     end = add_forms(begin, extent)
                     self.run_loop(s.var, begin, end, lambda: self.statement(s.body), nonempty=isinstance(extent, int))
@@ -144,24 +144,29 @@ class StmtPart(ExprPart):
 
     # ---------------------------------------------------------------------------------- scopes and branches
 
-    def _let(self, s: Let) -> None:
-        """Bind a name; a value that is not known at an enclosing loop opens a level of its own."""
+    def bind_let(self, s: Let, body: Callable[[], None]) -> None:
+        """Give a Let's variable its value while ``body`` is emitted."""
         if s.var.dtype != dt.INDEX:
             self.values[s.var] = self.value(s.value)
-            self.statement(s.body)
+            body()
             return
         form = self.linear(s.value)
         if isinstance(form, Linear) and form.varies:
             raise InternalError(f"emit {self.fn.name}: Let {s.var.name!r} varies over the lanes")
-        if isinstance(form, Linear) and any(sym.level >= len(self.levels) for sym, _ in form.terms):
-            text = self.scalar(form)
-            low, high = self.bounds(form)
-            self.bind(s.var, Linear(0, ((self.new_sym(text, self.open_level(), low, high), 1),)))
-            self.statement(s.body)
-            self.close_level()
-        else:
-            self.bind(s.var, form)
-            self.statement(s.body)
+        self.anchored(form, s.var, body)
+
+    def anchored(self, form: Form, var: Var, body: Callable[[], None]) -> None:
+        """Bind ``var`` to a scalar form; one that depends on memory gets a level of its own, so that what is
+        computed from it can be used in every block of ``body``."""
+        if isinstance(form, int) or all(sym.level < len(self.levels) for sym, _ in form.terms):
+            self.bind(var, form)
+            body()
+            return
+        low, high = self.bounds(form)
+        text = self.scalar(form)
+        self.bind(var, Linear(0, ((self.new_sym(text, self.open_level(), low, high), 1),)))
+        body()
+        self.close_level()
 
     def _branch(self, s: If) -> None:
         chosen = self.condition(s.condition)

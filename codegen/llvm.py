@@ -57,7 +57,7 @@ def _machine(target: Target) -> binding.TargetMachine:
     except RuntimeError as e:
         raise InternalError(f"llvm: triple {target.triple!r} of target {target.name!r} is unknown: {e}") from None
     return llvm_target.create_target_machine(
-        cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="small"
+        cpu=target.cpu, features=target.features, opt=2, reloc="pic", codemodel="small"
     )
 
 

@@ -311,3 +311,26 @@ def test_store_of_a_single_known_lane(target, dtype, lane):
     both = loop(i, 8, "vectorize", If(all_of(i >= lane, i < lane + 1), Store(y, (i,), cast(x[i], dtype))))
     check(Function("f", (x, y), 1, seq(zero, body)), target=target)
     check(Function("f", (x, y), 1, seq(zero, both)), target=target)
+
+
+@pytest.mark.parametrize("place", ["let", "vectorize", "serial", "team"])
+def test_addresses_from_data_are_valid_in_every_block(place):
+    """A base address that depends on memory is used in several branches, none of which leads to another."""
+    n, x, y = buffer("n", (1,), "int64"), buffer("x", (64,)), buffer("y", (4, 8))
+    m, u, v, q = variables("m u v q")
+    row = If(equal(n[0] % (u + 2), 0), Store(y, (u, v), x[q + u + 1]), Store(y, (u, v), x[q + u]))
+    rows = loop(u, 4, "unroll", row)
+    start = n[0] * 2
+    match place:
+        case "let":
+            body = Let(m, start, loop(v, 8, "vectorize", Let(q, m + 3, rows)))
+        case "vectorize":
+            reads = [Store(y, (u, v - start), x[v + u + d]) for d in (0, 1)]
+            body = loop(v, 8, "vectorize", loop(u, 4, "unroll", If(equal(n[0] % (u + 2), 0), *reads)), begin=start)
+        case "serial":
+            body = loop(v, 8, "serial", loop(q, 1, "serial", rows, begin=start))
+        case _:
+            body = Let(q, start, loop(v, 8, "parallel", rows))
+    for count in (0, 3, 12):
+        arrays = [np.array([count], np.int64), np.arange(64, dtype=np.float32), np.zeros((4, 8), np.float32)]
+        check(Function("f", (n, x, y), 1, body), arrays)
