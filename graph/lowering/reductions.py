@@ -33,9 +33,11 @@ def arg_reduction(ctx: Context, node: Node) -> Compute:
 
 @lowers("CumSum")
 def cumulative_sum(ctx: Context, node: Node) -> Compute:
-    a, x = node.attrs, ctx.operand(required(node))
-    exclusive, reverse = bool(a.get("exclusive", 0)), bool(a.get("reverse", 0))
-    block = node.outputs[0].layout.block
+    a, y = node.attrs, node.outputs[0]
     return reduce.cumulative_sum(
-        ctx.operand(required(node)), a["axis"], exclusive=exclusive, reverse=reverse, block=block
+        ctx.operand(required(node)),
+        a["axis"],
+        exclusive=bool(a.get("exclusive", 0)),
+        reverse=bool(a.get("reverse", 0)),
+        block=y.layout.block,
     )
