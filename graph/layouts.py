@@ -139,7 +139,7 @@ class _Assigner:
                 if self._conv_takes(node, value, Layout(self.block)):
                     cost["whole"] += _PREFER_BLOCKED * _size_bytes(value)
             return
-        if self._tied(node):
+        if self._tied(node) or node.op == "ConvTranspose":  # the latter reads and writes any layout
             return
         absorbed = x if self._absorbs_flatten(node) else None
         for touched in dict.fromkeys((*node.inputs, *node.outputs)):
@@ -190,6 +190,8 @@ class _Assigner:
                 self.nodes.append(node)
                 return
         tied = {*self._tied(node)}
+        if node.op == "ConvTranspose" and (x := node.inputs[0]) is not None:
+            tied = {x, node.outputs[0]}
         if node.op == "Conv" and (x := node.inputs[0]) is not None:
             reads, writes = self._conv_layout(node, x), self._conv_layout(node, node.outputs[0])
             rest = node.inputs[1:]

@@ -317,6 +317,7 @@ STEPS = {
     "pointwise": lambda x, y: [conv(x, "p", y)],
     "grouped": lambda x, y: [conv(x, "g", y, group=4)],
     "depthwise": lambda x, y: [conv(x, "d", y, group=8, pads=[1, 1, 1, 1])],
+    "transposed": lambda x, y: [node("ConvTranspose", f"{x} p", y)],
     "relu": lambda x, y: [node("Relu", x, y)],
     "norm": lambda x, y: [batch_norm(x, y)],
     "pool": lambda x, y: [node("MaxPool", x, y, kernel_shape=[3, 3], pads=[1, 1, 1, 1])],

@@ -246,6 +246,13 @@ def test_images_of_other_ranks():
     assert [n.outputs[0].layout.block for n in graph.nodes] == [4, 4, 0]
 
 
+def test_transposed_convolution_keeps_the_layout_of_its_neighbours():
+    chain = [conv("x", "w", "a"), node("ConvTranspose", "a t", "b", strides=[2, 2]), conv("b", "v", "y")]
+    constants = {"w": weights(8, 3, 1, 1), "t": weights(8, 6, 2, 2), "v": weights(4, 6, 3, 3)}
+    graph = checked(load(chain, [1, 3, 4, 4], constants))
+    assert ops(graph) == ["Conv", "ConvTranspose", "Conv", "LayoutConvert"]
+
+
 def test_argument_is_left_alone():
     graph = load([conv("x", "w", "a"), node("Relu", "a", "y")], [1, 8, 4, 4], {"w": weights(8, 8, 1, 1)})
     before = [(n, list(n.inputs), list(n.outputs)) for n in graph.nodes]
