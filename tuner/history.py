@@ -59,17 +59,23 @@ def known_observations(task: TuningTask, target: Target, records: Sequence[Recor
         chosen = fastest + [r for r in chosen[-half:] if r not in fastest]
     observations = []
     for r in chosen:
-        try:
-            if task.space is not None and r.trace is not None:
-                schedule = Schedule.replay(task.workload, r.trace)
-                schedule.decisions = dict(r.decisions)
-            else:
-                schedule = task.instantiate(Replay(r.decisions), target)
-        except ScheduleError:
-            continue
-        candidate = Candidate(r.decisions, r.trace, r.space, extract(schedule, target), r.trial)
-        observations.append(Observation(candidate, r.best_s))
+        schedule = replay(task, target, r)
+        if schedule is not None:
+            candidate = Candidate(r.decisions, r.trace, r.space, extract(schedule, target), r.trial)
+            observations.append(Observation(candidate, r.best_s))
     return observations
+
+
+def replay(task: TuningTask, target: Target, record: Record) -> Schedule | None:
+    """Make a recorded schedule again; None where it is of a version of the space that is no more."""
+    try:
+        if task.space is None or record.trace is None:
+            return task.instantiate(Replay(record.decisions), target)
+        schedule = Schedule.replay(task.workload, record.trace)
+        schedule.decisions = dict(record.decisions)
+        return schedule
+    except ScheduleError:
+        return None
 
 
 @cache

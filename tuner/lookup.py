@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..errors import Error, ScheduleError
@@ -15,7 +15,7 @@ from ..schedule.space import instantiate
 from ..target import Target
 from ..te.workload import Workload
 from .database import Database
-from .record import Record
+from .record import Record, target_hash
 
 _SAME_CODE = ("triple", "vector_bits", "vector_registers")
 """What two machines must share for one's schedule to be worth a try on the other."""
@@ -38,32 +38,29 @@ class ScheduleLookup:
         machine = target or self.target
         if machine is None:
             raise Error("schedules_from_log: no target was given, neither here nor when the lookup was made")
-        record, origin = self.log.best(workload.key, machine, space=""), "tuned"
-        if record is None and self.reuse:
-            record, origin = self._similar(workload.key, machine), "reused"
-        if record is not None and not _fits(record, workload, machine):
+        for record, origin in self._candidates(workload.key, machine):
+            if _fits(record, workload, machine):
+                self.counts[origin] += 1
+                return Found(dict(record.decisions), origin)
             self.counts["stale"] += 1
-            record = None
-        self.counts[origin if record else "default"] += 1
-        return None if record is None else Found(dict(record.decisions), _ORIGINS[origin])
+        self.counts["default"] += 1
+        return None
 
-    def _similar(self, key: str, target: Target) -> Record | None:
-        """The best record of the machine that differs from ``target`` in the fewest fields."""
-        wanted = target.fingerprint()
-        candidates = [
-            r
-            for r in self.log.records(key)
-            if r.ok and r.verified and not r.space and all(r.target.get(f) == wanted[f] for f in _SAME_CODE)
-        ]
-        return min(candidates, key=lambda r: (_distance(r.target, wanted), r.best_s), default=None)
+    def _candidates(self, key: str, target: Target) -> Iterator[tuple[Record, Origin]]:
+        """Records that might do, best first: those of this machine, then those of ever less similar ones."""
+        for record in sorted(filter(_is_good, self.log.records(key, target)), key=lambda r: r.best_s):
+            yield record, "tuned"
+        if self.reuse:
+            wanted, own = target.fingerprint(), target_hash(target)
+            others = [r for r in self.log.records(key) if _is_good(r) and r.target_hash != own]
+            similar = [r for r in others if all(r.target.get(f) == wanted[f] for f in _SAME_CODE)]
+            for record in sorted(similar, key=lambda r: (_distance(r.target, wanted), r.best_s)):
+                yield record, "reused"
 
     def __str__(self) -> str:
         c = self.counts
         stale = f", {c['stale']} of the records from another version" if c["stale"] else ""
         return f"{c['tuned']} tuned, {c['reused']} reused, {c['default']} default{stale}"
-
-
-_ORIGINS: dict[str, Origin] = {"tuned": "tuned", "reused": "reused"}
 
 
 def schedules_from_log(log: Database, target: Target | None = None, *, reuse: bool = True) -> ScheduleLookup:
@@ -82,6 +79,10 @@ def best_schedule(log: Database, workload: Workload, target: Target, space: str 
     schedule = Schedule.replay(workload, record.trace)
     schedule.decisions = dict(record.decisions)
     return schedule
+
+
+def _is_good(record: Record) -> bool:
+    return record.ok and record.verified and not record.space
 
 
 def _fits(record: Record, workload: Workload, target: Target) -> bool:

@@ -21,7 +21,7 @@ from ..target import Target
 from ..te.workload import Workload
 from .cost_model import CostModel, Sample, make_cost_model
 from .database import Database
-from .history import known_observations, make_record
+from .history import known_observations, make_record, replay
 from .measure import Measurer, MeasureResult
 from .progress import Progress
 from .record import decisions_hash
@@ -95,7 +95,8 @@ def _start(task: TuningTask, log: Database, target: Target, search: str, model: 
     state.searcher.proposed = len(records)
     state.submitted = len(records)
     for r in records:
-        state.add(r.best_s, r.verified)
+        # a time that can no longer be had is not one to beat
+        state.add(r.best_s, r.verified and r.best_s < state.best_s and replay(task, target, r) is not None)
     try:
         default = decisions_hash(task.instantiate(Default(), target).decisions, task.space_name)
     except ScheduleError as e:

@@ -240,6 +240,14 @@ class TestLookup:
         lookup = schedules_from_log(log)
         assert lookup(matmul.workload, host) is None
         assert (lookup.counts["stale"], lookup.counts["default"]) == (1, 1)
+        log.add(self.make(matmul, host, run_s=2e-3))  # slower, but it can be built
+        assert lookup(matmul.workload, host).origin == "tuned"
+
+    def test_a_session_does_not_try_to_beat_what_can_no_longer_be_built(self, matmul, host):
+        log = MemoryDatabase()
+        log.add(self.make(matmul, host, run_s=1e-9, decisions={"tile": "of another age"}))
+        report = run([matmul], log, host, FakeMeasurer(lambda c: (Status.OK, 1e-3)), trials=1)
+        assert report.tasks[0].best_s == 1e-3
 
     def test_no_target(self, matmul):
         with pytest.raises(Error, match="no target"):
