@@ -13,23 +13,23 @@ from luthier.te.expr import Binary, Var, call
 
 # function -> (reference in float64, greatest error in ulp)
 UNARY = {
-    "exp": (np.exp, 2.0),
-    "log": (np.log, 1.0),
-    "tanh": (np.tanh, 2.0),
-    "erf": (np.vectorize(math.erf, otypes=[np.float64]), 2.0),
-    "sigmoid": (lambda x: np.where(x >= 0, 1.0, np.exp(-np.abs(x))) / (1 + np.exp(-np.abs(x))), 2.0),
+    "exp": (np.exp, 1.5),
+    "log": (np.log, 0.51),
+    "tanh": (np.tanh, 1.5),
+    "erf": (np.vectorize(math.erf, otypes=[np.float64]), 1.5),
+    "sigmoid": (lambda x: np.where(x >= 0, 1.0, np.exp(-np.abs(x))) / (1 + np.exp(-np.abs(x))), 2.5),
     "sqrt": (np.sqrt, 0.51),
-    "sin": (np.sin, 1.0),
-    "cos": (np.cos, 1.0),
-    "tan": (np.tan, 1.0),
-    "asin": (np.arcsin, 1.0),
-    "acos": (np.arccos, 1.0),
-    "atan": (np.arctan, 1.0),
-    "sinh": (np.sinh, 1.0),
-    "cosh": (np.cosh, 1.0),
-    "asinh": (np.arcsinh, 1.0),
-    "acosh": (np.arccosh, 1.0),
-    "atanh": (np.arctanh, 1.0),
+    "sin": (np.sin, 0.51),
+    "cos": (np.cos, 0.51),
+    "tan": (np.tan, 0.51),
+    "asin": (np.arcsin, 0.51),
+    "acos": (np.arccos, 0.51),
+    "atan": (np.arctan, 0.51),
+    "sinh": (np.sinh, 0.51),
+    "cosh": (np.cosh, 0.51),
+    "asinh": (np.arcsinh, 0.51),
+    "acosh": (np.arccosh, 0.51),
+    "atanh": (np.arctanh, 0.51),
     "floor": (np.floor, 0.0),
     "ceil": (np.ceil, 0.0),
     "round": (np.rint, 0.0),
@@ -142,7 +142,7 @@ def test_pow(lanes, dtype):
     with np.errstate(all="ignore"):
         want = np.power(x.astype(np.float64), y.astype(np.float64))
     if dtype == "float32":
-        assert ulp_error(have, want).max() <= 1.0
+        assert ulp_error(have, want).max() <= 0.51
     else:
         np.testing.assert_allclose(have, want, rtol=1e-15)
 
