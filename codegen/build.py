@@ -67,4 +67,3 @@ def _chunks(fn: Function) -> int:
         if isinstance(s, For) and s.kind == "parallel" and isinstance(s.extent, Const)
     ]
     return max(extents, default=1)
-

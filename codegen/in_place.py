@@ -9,7 +9,8 @@ from ..te.expr import Read
 def in_place_pairs(schedule: Schedule) -> tuple[tuple[int, int], ...]:
     """Pairs (input, output) by position: the output may overwrite the input.
 
-    That is so when the input is read only by the stage that makes the output, only at the very element that is being stored, and
+    That is so when the input is read only by the stage that makes the output, only at the very element that is being
+    stored, and
     the schedule does not change its layout; then each element is read before it is written, by the same thread.
     """
     pairs = []
@@ -21,7 +22,9 @@ def in_place_pairs(schedule: Schedule) -> tuple[tuple[int, int], ...]:
                 continue
             readers = schedule.consumers(source)
             reads: list[Read] = [r for s in readers for r in s.reads() if r.source is source]
-            same = all(len(r.indices) == len(here) and all(a is b for a, b in zip(r.indices, here, strict=True)) for r in reads)
+            same = all(
+                len(r.indices) == len(here) and all(a is b for a, b in zip(r.indices, here, strict=True)) for r in reads
+            )
             if readers == [stage] and same and not stage.reduce_axes:
                 pairs.append((i, o))
     return tuple(pairs)

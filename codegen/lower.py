@@ -2,10 +2,11 @@
 
 Comes in: a :class:`..schedule.schedule.Schedule`. Goes out: a :class:`.nodes.Function`. Next: :mod:`.pipeline`.
 
-The nest is built from the outside in, with what is known at each point in a :class:`Scope`: the variables that are bound, their
+The nest is built from the outside in, with what is known at each point in a :class:`Scope`: the variables that are
+bound, their
 ranges, and those that are constant there. All arithmetic on indices is simplified under these facts when it is
-written. That makes cutting a loop (``partition``) a matter of building its body once for each piece, under narrower ranges: a
-guard or a padding condition that a piece decides never appears in it.
+written. That makes cutting a loop (``partition``) a matter of building its body once for each piece, under narrower
+ranges: a guard or a padding condition that a piece decides never appears in it.
 
 A guard is placed right inside the loop that binds the last of its variables; where it only limits that loop's own
 variable to a constant range, the loop is shortened instead.
@@ -101,9 +102,7 @@ class _Lowering:
         shared = self._root_buffers(stages, s.workload.outputs)
         outputs = tuple(self.memory[t] for t in s.workload.outputs)
         body = self._root_nests(stages)
-        return Function(
-            name, (*inputs, *outputs), len(outputs), body, shared, tuple(self.thread), in_place_pairs(s)
-        )
+        return Function(name, (*inputs, *outputs), len(outputs), body, shared, tuple(self.thread), in_place_pairs(s))
 
     def preparation(self, source: Placeholder, name: str) -> Function:
         """The function that makes what stands in for a constant input, from that input in its own layout."""
@@ -218,9 +217,11 @@ class _Lowering:
     ) -> Stmt:
         """Open ``leaves`` one inside the other under ``guards``, and write ``body`` in the innermost.
 
-        ``body`` is given the scope there and the guards that await a variable still; ``last`` says that there may be none.
+        ``body`` is given the scope there and the guards that await a variable still; ``last`` says that there may be
+        none.
         """
-        ready, waiting = [], []
+        ready: list[Expr] = []
+        waiting: list[Expr] = []
         for g in guards:
             (ready if all(map(scope.binds, self.vars(g))) else waiting).append(g)
         condition: Expr = const(True)
@@ -232,8 +233,8 @@ class _Lowering:
             if waiting and last:
                 names = sorted({v.name for g in waiting for v in self.vars(g) if not scope.binds(v)})
                 raise ScheduleError(
-                    f"stage {stage.name}: loop {', '.join(names)} is not around it; the consumer's loops were reordered "
-                    "after compute_at"
+                    f"stage {stage.name}: loop {', '.join(names)} is not around it; the consumer's loops were "
+                    "reordered after compute_at"
                 )
             inner = body(scope, waiting)
         else:
@@ -253,9 +254,7 @@ class _Lowering:
             return inner
         return If(condition, inner)
 
-    def _pieces(
-        self, leaf: LoopAxis, scope: Scope, guards: Guards, inside: Callable[[Scope], Stmt]
-    ) -> list[Stmt]:
+    def _pieces(self, leaf: LoopAxis, scope: Scope, guards: Guards, inside: Callable[[Scope], Stmt]) -> list[Stmt]:
         """One loop for each piece that the cuts make of a leaf."""
         made: list[Stmt] = []
         for low, high in _ranges(leaf):
@@ -273,9 +272,7 @@ class _Lowering:
                 made.append(For(leaf.var, const(low), const(high - low), leaf.annotation, inner))
         return made
 
-    def _narrow(
-        self, leaf: LoopAxis, low: int, high: int, scope: Scope, guards: Guards
-    ) -> tuple[int, int]:
+    def _narrow(self, leaf: LoopAxis, low: int, high: int, scope: Scope, guards: Guards) -> tuple[int, int]:
         """Shorten a range by the guards that compare its variable alone with a constant."""
         for g in guards:
             if any(v is not leaf.var and v not in scope.values for v in self.vars(g)):
@@ -428,4 +425,3 @@ _OPERATION = {"sum": "add", "prod": "mul", "min": "min", "max": "max", "all": "a
 
 def _combine(combiner: str, old: Expr, term: Expr) -> Expr:
     return binary(_OPERATION[combiner], old, term)  # type: ignore[arg-type]
-

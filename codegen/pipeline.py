@@ -56,7 +56,10 @@ def _through_passes(fn: Function, target: Target) -> Function:
             _verified(changed, step.__name__)
         if switches.debug >= 3 and changed is not fn:
             elapsed_ms = (time.perf_counter() - started) * 1e3
-            print(f"[{fn.name}] {step.__name__} ({elapsed_ms:.1f} ms)\n{printer.format_function(changed)}", file=sys.stderr)
+            print(
+                f"[{fn.name}] {step.__name__} ({elapsed_ms:.1f} ms)\n{printer.format_function(changed)}",
+                file=sys.stderr,
+            )
         fn = changed
     return fn
 

@@ -22,7 +22,8 @@ class Layout:
     """How a tensor lies in memory.
 
     block 0: row-major, as ONNX has it. block c > 0: the channel axis 1 is cut in blocks of c that move innermost,
-    (N, C, *spatial) -> (N, ceil(C / c), *spatial, c), NCHWc for images. Lanes past C hold unspecified values; c = C is NHWC.
+    (N, C, *spatial) -> (N, ceil(C / c), *spatial, c), NCHWc for images. Lanes past C hold unspecified values; c = C is
+    NHWC.
     """
 
     block: int = 0
@@ -113,8 +114,8 @@ class Group:
 
     A kernel group computes ``outputs`` from ``inputs`` (constants included, in order of first use) by running
     ``nodes`` in order; values between them never reach memory. A view group makes its single output an alias:
-    ``output`` is ``inputs[0]``'s memory seen with another shape (Reshape, Flatten, Squeeze, Identity, Dropout, ...), or, for
-    a Concat, each input is a part of the output's memory at the byte offset in ``offsets``.
+    ``output`` is ``inputs[0]``'s memory seen with another shape (Reshape, Flatten, Squeeze, Identity, Dropout, ...),
+    or, for a Concat, each input is a part of the output's memory at the byte offset in ``offsets``.
     """
 
     kind: str

@@ -32,12 +32,12 @@ def _from_environment() -> Config:
         text = os.environ.get(f"LUTHIER_{f.name.upper()}")
         if text is None:
             continue
-        kind = type(f.default)
-        if kind is str:
+        if isinstance(f.default, str):
             values[f.name] = text
             continue
         try:
-            values[f.name] = kind(int(text or 0))
+            number = int(text or 0)
+            values[f.name] = bool(number) if isinstance(f.default, bool) else number
         except ValueError:
             raise Error(f"LUTHIER_{f.name.upper()}={text!r}: must be an integer") from None
     return Config(**values)  # type: ignore[arg-type]

@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
 
 from ..errors import ExpressionError, ScheduleError
 from ..te.expr import Expr, Var, substitute
 from ..te.ops.winograd import winograd
 from ..te.tensor import Compute, Placeholder, Source
-from .primitives import StageLike
 from .stage import Stage
+from .state import ScheduleState, StageLike
 from .trace import primitive
-
-if TYPE_CHECKING:
-    from .schedule import Schedule
 
 ALGORITHMS: Mapping[str, Callable[..., Compute]] = {"winograd": winograd}
 """Rewritings of a compute into another of the same shape and value, up to rounding, over stages of its own."""
 
 
-class Algorithms:
+class Algorithms(ScheduleState):
     """The primitives that change what is computed on the way; a part of :class:`.schedule.Schedule`."""
 
     @primitive
-    def use_algorithm(self: Schedule, stage: StageLike, name: str, parameters: Mapping[str, int]) -> list[Stage]:
+    def use_algorithm(self, stage: StageLike, name: str, parameters: Mapping[str, int]) -> list[Stage]:
         """Compute a stage by another algorithm; returns the stages that this adds, producers first.
 
-            for ...: C[...] += X[...] * W[...]    ->    for ...: C.rows[...] = ...
-                                                        for ...: C.input[...] = ...
-            use_algorithm(C, "winograd", {"m": 4})      ...
-                                                        for ...: C[...] = f(C.columns)
+        for ...: C[...] += X[...] * W[...]    ->    for ...: C.rows[...] = ...
+                                                    for ...: C.input[...] = ...
+        use_algorithm(C, "winograd", {"m": 4})      ...
+                                                    for ...: C[...] = f(C.columns)
         """
         st = self[stage]
         if name not in ALGORITHMS:
@@ -49,17 +45,16 @@ class Algorithms:
             for tensor in _producers(replacement)
             if id(tensor) not in known
         ]
-        axes: dict[Var, Expr] = {
-            new.var: old.var for new, old in zip(replacement.axes, st.tensor.axes, strict=True)
-        }
+        axes: dict[Var, Expr] = {new.var: old.var for new, old in zip(replacement.axes, st.tensor.axes, strict=True)}
         st.body = substitute(replacement.body, axes)
         st.reduce_roots = ()
         st.leaves = list(st.roots)
         return added
 
     @primitive
-    def precompute(self: Schedule, stage: StageLike) -> None:
-        """Compute a stage that depends on one constant input alone when the model is built; its values are stored in its place.
+    def precompute(self, stage: StageLike) -> None:
+        """Compute a stage that depends on one constant input alone when the model is built; its values are stored in
+        its place.
 
             for ...: U[...] = g(W)       ->    (at build time)  U = g(W)
             for ...: C[...] = f(X, U)          for ...: C[...] = f(X, U)
@@ -80,19 +75,19 @@ class Algorithms:
         for s in moved:
             s.precomputed = True
 
-    def precomputed_for(self: Schedule, source: Placeholder) -> Stage | None:
+    def precomputed_for(self, source: Placeholder) -> Stage | None:
         """The stage whose values stand in for a constant input in the kernel, if one does."""
         moved = [s for s in self.live_stages() if s.precomputed and s.attach is None]
         if not any(source in s.inputs() for s in self.live_stages() if s.precomputed):
             return None
         return next((s for s in moved if any(not c.precomputed for c in self.consumers(s.tensor))), None)
 
-    def stages_precomputed_for(self: Schedule, result: Stage) -> list[Stage]:
+    def stages_precomputed_for(self, result: Stage) -> list[Stage]:
         """The stages that run when the model is built to make ``result``, producers first."""
         needed = self._needed_by(result)
         return [s for s in self.live_stages() if s in needed]
 
-    def _needed_by(self: Schedule, stage: Stage) -> list[Stage]:
+    def _needed_by(self, stage: Stage) -> list[Stage]:
         """A stage and every live stage that it depends on."""
         found = {id(stage): stage}
         queue = [stage]

@@ -69,9 +69,7 @@ def value(axis: LoopAxis) -> Expr:
     if fused is None or not _has_no_variable(fused):
         return axis.var
     assert fused.fuse is not None
-    return binary(
-        "floordiv" if fused.fuse.outer is axis else "floormod", value(fused), fused.fuse.inner.extent
-    )
+    return binary("floordiv" if fused.fuse.outer is axis else "floormod", value(fused), fused.fuse.inner.extent)
 
 
 def _has_no_variable(fused: LoopAxis) -> bool:

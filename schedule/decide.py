@@ -32,7 +32,9 @@ def to_json(value: object) -> Json:
         return {str(k): to_json(v) for k, v in value.items()}
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    raise ScheduleError(f"decision value {value!r} is not JSON data; use numbers, strings, booleans and sequences of them")
+    raise ScheduleError(
+        f"decision value {value!r} is not JSON data; use numbers, strings, booleans and sequences of them"
+    )
 
 
 class Decider(ABC):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 from ..errors import ScheduleError
 from ..te.expr import Axis, Const, Expr, Read, Reduce, Var, rewrite, substitute
@@ -12,23 +12,20 @@ from ..te.simplify import simplify
 from ..te.tensor import Compute, Placeholder, Source
 from .axis import LoopAxis, bound_axes
 from .layout import BlockedLayout
-from .primitives import AxisLike, StageLike
 from .stage import Bounds, Stage, StageScope
+from .state import AxisLike, ScheduleState, StageLike
 from .trace import primitive
 
-if TYPE_CHECKING:
-    from .schedule import Schedule
 
-
-class Placement:
+class Placement(ScheduleState):
     """The primitives that place stages; a part of :class:`.schedule.Schedule`."""
 
     @primitive
-    def compute_inline(self: Schedule, stage: StageLike) -> None:
+    def compute_inline(self, stage: StageLike) -> None:
         """Substitute a stage's expression into its consumers; it gets no loops of its own.
 
-            for i: B[i] = A[i] + 1             for i: C[i] = (A[i] + 1) * 2
-            for i: C[i] = B[i] * 2       ->
+        for i: B[i] = A[i] + 1             for i: C[i] = (A[i] + 1) * 2
+        for i: C[i] = B[i] * 2       ->
         """
         st = self[stage]
         if isinstance(st.body, Reduce):
@@ -42,15 +39,15 @@ class Placement:
         st.inlined = True
 
     @primitive
-    def compute_at(self: Schedule, stage: StageLike, consumer: StageLike, axis: AxisLike) -> None:
+    def compute_at(self, stage: StageLike, consumer: StageLike, axis: AxisLike) -> None:
         """Compute a producer inside a loop of its consumer: just the region that one iteration needs.
 
             for i: for j: B[i, j] = ...        for i:
             for i: for j: C[i, j] = f(B) ->      for j: B.region[j] = ...
                                                  for j: C[i, j] = f(B.region)
 
-        The producer's loops now run over that region, and its buffer holds no more than it; both are known at once. Call it
-        after the consumer's loops are in place and before the producer's own loops are changed.
+        The producer's loops now run over that region, and its buffer holds no more than it; both are known at once.
+        Call it after the consumer's loops are in place and before the producer's own loops are changed.
         """
         st, at = self[stage], self[consumer]
         a = self._leaf(at, axis, "compute_at")
@@ -84,7 +81,7 @@ class Placement:
         st.attach = (at, a)
 
     @primitive
-    def cache_write(self: Schedule, stage: StageLike) -> Stage:
+    def cache_write(self, stage: StageLike) -> Stage:
         """Split a stage into one that computes into a buffer of its own and one that copies the result out.
 
             for i: C[i] = sum(...)       ->    for i: C.local[i] = sum(...)
@@ -107,7 +104,7 @@ class Placement:
         return made
 
     @primitive
-    def cache_read(self: Schedule, tensor: StageLike, readers: Sequence[StageLike] | None = None) -> Stage:
+    def cache_read(self, tensor: StageLike, readers: Sequence[StageLike] | None = None) -> Stage:
         """Copy what a stage reads into a buffer of its own first; returns the copying stage.
 
             for i: C[i] = f(A)           ->    for i: A.local[i] = A[i]
@@ -134,7 +131,7 @@ class Placement:
 
     @primitive
     def transform_layout(
-        self: Schedule, tensor: StageLike, factors: Sequence[Sequence[int]], order: Sequence[Sequence[int]]
+        self, tensor: StageLike, factors: Sequence[Sequence[int]], order: Sequence[Sequence[int]]
     ) -> None:
         """Change how a constant input or an intermediate lies in memory; indices elsewhere follow.
 
@@ -151,8 +148,8 @@ class Placement:
         if isinstance(source, Placeholder):
             if not source.constant:
                 raise ScheduleError(
-                    f"transform_layout({source.name}): only constant inputs can change their layout; use cache_read and "
-                    "transform the copy"
+                    f"transform_layout({source.name}): only constant inputs can change their layout; use cache_read "
+                    "and transform the copy"
                 )
             self.layouts[source] = layout
             return
@@ -162,7 +159,7 @@ class Placement:
         st.layout = layout
 
     @primitive
-    def set_scope(self: Schedule, stage: StageLike, scope: StageScope) -> None:
+    def set_scope(self, stage: StageLike, scope: StageScope) -> None:
         """Say where a stage placed by compute_at keeps its values: ``register``, ``stack``, ``thread`` or ``auto``."""
         st = self[stage]
         if scope not in get_args(StageScope):

@@ -6,31 +6,24 @@ Each docstring shows the loop nest before and after.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, Union
+from typing import Any
 
 from ..errors import ScheduleError
-from ..te.expr import Axis
-from ..te.tensor import Source
 from .axis import Fuse, LoopAxis, Split, TailPolicy, new_axis
 from .stage import Stage
+from .state import AxisLike, ScheduleState, StageLike
 from .trace import primitive
-
-if TYPE_CHECKING:
-    from .schedule import Schedule
-
-StageLike: TypeAlias = Union[str, Source, Stage]
-AxisLike: TypeAlias = Union[str, Axis, LoopAxis]
 
 MAX_LANES = 256
 MAX_UNROLL = 4096
 
 
-class LoopPrimitives:
+class LoopPrimitives(ScheduleState):
     """The primitives that change loops; a part of :class:`.schedule.Schedule`."""
 
     @primitive
     def split(
-        self: Schedule, stage: StageLike, axis: AxisLike, factor: int, tail: TailPolicy = "none"
+        self, stage: StageLike, axis: AxisLike, factor: int, tail: TailPolicy = "none"
     ) -> tuple[LoopAxis, LoopAxis]:
         """Cut a loop in two; returns (outer, inner), named ``i.o`` and ``i.i``.
 
@@ -53,7 +46,8 @@ class LoopPrimitives:
         guarded = a.extent % factor != 0
         if guarded and tail == "none":
             raise ScheduleError(
-                f"split({a.name}, {factor}): factor must divide the extent {a.extent} when tail='none'; use tail='guard'"
+                f"split({a.name}, {factor}): factor must divide the extent {a.extent} when tail='none'; "
+                "use tail='guard'"
             )
         outer = new_axis(st.fresh(f"{a.name}.o"), -(-a.extent // factor), a.kind)
         inner = new_axis(st.fresh(f"{a.name}.i"), factor, a.kind)
@@ -64,7 +58,7 @@ class LoopPrimitives:
 
     @primitive
     def tile(
-        self: Schedule,
+        self,
         stage: StageLike,
         y: AxisLike,
         x: AxisLike,
@@ -74,11 +68,11 @@ class LoopPrimitives:
     ) -> tuple[LoopAxis, LoopAxis, LoopAxis, LoopAxis]:
         """Cut two neighbouring loops into blocks; returns (y.o, x.o, y.i, x.i).
 
-            for y in 0..8:                     for y.o in 0..2:
-              for x in 0..8:             ->      for x.o in 0..4:
-                body(y, x)                         for y.i in 0..4:
-                                                     for x.i in 0..2:
-                                                       body(y.o * 4 + y.i, x.o * 2 + x.i)
+        for y in 0..8:                     for y.o in 0..2:
+          for x in 0..8:             ->      for x.o in 0..4:
+            body(y, x)                         for y.i in 0..4:
+                                                 for x.i in 0..2:
+                                                   body(y.o * 4 + y.i, x.o * 2 + x.i)
         """
         yo, yi = self.split(stage, y, y_factor, tail)
         xo, xi = self.split(stage, x, x_factor, tail)
@@ -86,13 +80,13 @@ class LoopPrimitives:
         return yo, xo, yi, xi
 
     @primitive
-    def fuse(self: Schedule, stage: StageLike, outer: AxisLike, inner: AxisLike) -> LoopAxis:
+    def fuse(self, stage: StageLike, outer: AxisLike, inner: AxisLike) -> LoopAxis:
         """Make one loop of two perfectly nested ones; returns it, named ``i@j``.
 
-            for i in 0..4:                     for i@j in 0..32:
-              for j in 0..8:             ->      let i = i@j // 8
-                body(i, j)                       let j = i@j % 8
-                                                 body(i, j)
+        for i in 0..4:                     for i@j in 0..32:
+          for j in 0..8:             ->      let i = i@j // 8
+            body(i, j)                       let j = i@j % 8
+                                             body(i, j)
         """
         st = self[stage]
         a, b = self._leaf(st, outer, "fuse"), self._leaf(st, inner, "fuse")
@@ -118,13 +112,13 @@ class LoopPrimitives:
         return fused
 
     @primitive
-    def reorder(self: Schedule, stage: StageLike, axes: Sequence[AxisLike]) -> None:
+    def reorder(self, stage: StageLike, axes: Sequence[AxisLike]) -> None:
         """Permute loops: the given ones take, in this order, the places that they have between them.
 
-            for i:                             for k:
-              for j:                     ->      for j:
-                for k:                             for i:
-            reorder(C, [k, i])
+        for i:                             for k:
+          for j:                     ->      for j:
+            for k:                             for i:
+        reorder(C, [k, i])
         """
         st = self[stage]
         chosen = [self._leaf(st, a, "reorder") for a in axes]
@@ -135,11 +129,11 @@ class LoopPrimitives:
             st.leaves[place] = a
 
     @primitive
-    def vectorize(self: Schedule, stage: StageLike, axis: AxisLike) -> None:
+    def vectorize(self, stage: StageLike, axis: AxisLike) -> None:
         """Run all iterations of a spatial loop at once, in vector lanes. Only unrolled loops may be inside it.
 
-            for i in 0..16:              ->    vectorize i in 0..16:
-              C[i] = A[i] + B[i]                 C[i] = A[i] + B[i]
+        for i in 0..16:              ->    vectorize i in 0..16:
+          C[i] = A[i] + B[i]                 C[i] = A[i] + B[i]
         """
         a = self._mark(stage, axis, "vectorize", "vectorize")
         if a.extent > MAX_LANES:
@@ -147,11 +141,11 @@ class LoopPrimitives:
             raise ScheduleError(f"vectorize({a.name}): extent {a.extent} is over {MAX_LANES}; split the loop first")
 
     @primitive
-    def unroll(self: Schedule, stage: StageLike, axis: AxisLike) -> None:
+    def unroll(self, stage: StageLike, axis: AxisLike) -> None:
         """Write the body of a loop out once for each iteration, so that indices on it are constants.
 
-            for i in 0..2:               ->    body(0)
-              body(i)                          body(1)
+        for i in 0..2:               ->    body(0)
+          body(i)                          body(1)
         """
         a = self._mark(stage, axis, "unroll", "unroll")
         if a.extent > MAX_UNROLL:
@@ -159,11 +153,11 @@ class LoopPrimitives:
             raise ScheduleError(f"unroll({a.name}): extent {a.extent} is over {MAX_UNROLL}; split the loop first")
 
     @primitive
-    def parallel(self: Schedule, stage: StageLike, axis: AxisLike) -> None:
+    def parallel(self, stage: StageLike, axis: AxisLike) -> None:
         """Share the iterations of the outermost loop of a root stage among the threads.
 
-            for i in 0..64:              ->    parallel i in 0..64:      each thread a contiguous range of i
-              body(i)                            body(i)
+        for i in 0..64:              ->    parallel i in 0..64:      each thread a contiguous range of i
+          body(i)                            body(i)
         """
         st = self[stage]
         a = self._leaf(st, axis, "parallel")
@@ -179,7 +173,7 @@ class LoopPrimitives:
         self._mark(stage, axis, "parallel", "parallel")
 
     @primitive
-    def partition(self: Schedule, stage: StageLike, axis: AxisLike, cuts: Sequence[int]) -> None:
+    def partition(self, stage: StageLike, axis: AxisLike, cuts: Sequence[int]) -> None:
         """Specialise the body for ranges of a loop, so that what is decided there costs nothing elsewhere.
 
             for i in 0..8:                     body(0)           with the guard decided for i == 0
@@ -205,7 +199,7 @@ class LoopPrimitives:
 
     # ------------------------------------------------------------------ checks
 
-    def _mark(self: Schedule, stage: StageLike, axis: AxisLike, annotation: Any, primitive_name: str) -> LoopAxis:
+    def _mark(self, stage: StageLike, axis: AxisLike, annotation: Any, primitive_name: str) -> LoopAxis:
         st = self[stage]
         a = self._leaf(st, axis, primitive_name)
         if a.kind == "reduce" and annotation != "unroll":
@@ -218,10 +212,12 @@ class LoopPrimitives:
         a.annotation = annotation
         return a
 
-    def _no_stage_attached(self: Schedule, stage: Stage, axis: LoopAxis, primitive_name: str) -> None:
+    def _no_stage_attached(self, stage: Stage, axis: LoopAxis, primitive_name: str) -> None:
         for s in self.live_stages():
             if s.attach is not None and s.attach[0] is stage and s.attach[1] is axis:
-                raise ScheduleError(f"{primitive_name}({axis.name}): stage {s.name} is computed at this loop; do it before")
+                raise ScheduleError(
+                    f"{primitive_name}({axis.name}): stage {s.name} is computed at this loop; do it before"
+                )
 
 
 def _positive(primitive_name: str, argument: str, given: object) -> None:

@@ -90,4 +90,3 @@ def _body_lines(stage: Stage, depth: int) -> list[str]:
 
 def _is_true(e: Expr) -> bool:
     return getattr(e, "value", None) is True
-

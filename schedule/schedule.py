@@ -8,27 +8,20 @@
 Primitives name a stage by its tensor, its name or the Stage, and an axis by its name or the LoopAxis. Each checks
 its arguments (ScheduleError), changes the loops, and appends one step to :attr:`Schedule.trace`; replaying the trace on
 the same workload (:meth:`Schedule.replay`) gives the same schedule. The primitives are in :mod:`.primitives` (loops),
-:mod:`.placement` (where stages are computed and how they lie in memory) and :mod:`.algorithms`; spaces that use them are in
-:mod:`.spaces`.
+:mod:`.placement` (where stages are computed and how they lie in memory) and :mod:`.algorithms`; spaces that use them
+are in :mod:`.spaces`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from ..errors import ScheduleError
-from ..te.expr import Reduce
-from ..te.tensor import Compute, Placeholder, Source
 from ..te.workload import Workload
 from .algorithms import Algorithms
-from .axis import LoopAxis
-from .decide import Decisions
-from .layout import BlockedLayout
 from .placement import Placement
 from .primitives import LoopPrimitives
-from .stage import Stage
-from .trace import Names, Step, Trace, names_of
+from .trace import Trace
 
 
 class Schedule(LoopPrimitives, Placement, Algorithms):
@@ -40,64 +33,6 @@ class Schedule(LoopPrimitives, Placement, Algorithms):
     trace       the steps taken so far
     decisions   what a space chose, when one made this schedule
     """
-
-    def __init__(self, workload: Workload, names: Names | None = None) -> None:
-        names = names_of(workload) if names is None else names
-        if [len(n) for n in names] != [len(n) for n in names_of(workload)]:
-            raise ScheduleError("the trace is of a workload with other stages or axes")
-        self.workload = workload
-        self.names = names
-        self.stages: dict[str, Stage] = {}
-        self.layouts: dict[Placeholder, BlockedLayout] = {}
-        self.trace: list[Step] = []
-        self.decisions: Decisions = {}
-        first_stage = len(workload.inputs)
-        self._inputs = {n[0]: p for n, p in zip(names, workload.inputs, strict=False)}
-        for tensor, (name, *axes) in zip(workload.stages, names[first_stage:], strict=True):
-            self._add_stage(name, tensor, axes)
-
-    # ------------------------------------------------------------------ look-up
-
-    def __getitem__(self, stage: str | Source | Stage) -> Stage:
-        """Find a stage by its name or its tensor."""
-        if isinstance(stage, Stage):
-            if self.stages.get(stage.name) is stage:
-                return stage
-            raise ScheduleError(f"stage {stage.name!r} is of another schedule")
-        if isinstance(stage, str):
-            if stage in self.stages:
-                return self.stages[stage]
-            raise ScheduleError(f"no stage {stage!r}; the stages are {', '.join(self.stages)}")
-        for s in self.stages.values():
-            if s.tensor is stage:
-                return s
-        raise ScheduleError(f"{stage!r} is not computed by this schedule; the stages are {', '.join(self.stages)}")
-
-    def live_stages(self) -> list[Stage]:
-        """The stages that get code, producers first."""
-        return [s for s in self.stages.values() if not s.inlined]
-
-    def is_output(self, stage: Stage) -> bool:
-        return any(stage.tensor is t for t in self.workload.outputs)
-
-    def consumers(self, source: Source) -> list[Stage]:
-        """The live stages that read a tensor."""
-        return [s for s in self.live_stages() if source in s.inputs()]
-
-    def tensor(self, name: str | Source | Stage) -> Source:
-        """Find a stage's tensor or an input, by name or by itself."""
-        if isinstance(name, Stage):
-            return self[name].tensor
-        if isinstance(name, str):
-            return self._inputs[name] if name in self._inputs else self[name].tensor
-        if isinstance(name, Placeholder) and name in self.workload.inputs:
-            return name
-        return self[name].tensor
-
-    def reduction_stages(self) -> list[Stage]:
-        return [s for s in self.live_stages() if isinstance(s.body, Reduce)]
-
-    # ------------------------------------------------------------------ trace
 
     def to_json(self) -> dict[str, Any]:
         """The trace as JSON data; stage and axis names come along, so that it also fits an equal workload."""
@@ -116,41 +51,3 @@ class Schedule(LoopPrimitives, Placement, Algorithms):
         from .printer import format_schedule
 
         return format_schedule(self)
-
-    # ------------------------------------------------------------------ for the primitives
-
-    def _add_stage(
-        self, name: str, tensor: Compute, axis_names: Sequence[str] | None = None, before: Stage | None = None
-    ) -> Stage:
-        unique, n = name, 0
-        while unique in self.stages or unique in self._inputs:
-            n += 1
-            unique = f"{name}_{n}"
-        stage = Stage(unique, tensor, axis_names)
-        if before is None:
-            self.stages[unique] = stage
-            return stage
-        ordered: dict[str, Stage] = {}
-        for key, s in self.stages.items():
-            if s is before:
-                ordered[unique] = stage
-            ordered[key] = s
-        self.stages = ordered
-        return stage
-
-    def _axis(self, stage: Stage, axis: str | LoopAxis | Any) -> LoopAxis:
-        name = axis if isinstance(axis, str) else axis.name
-        found = stage.axis(name)
-        if isinstance(axis, LoopAxis) and found is not axis:
-            raise ScheduleError(f"axis {name!r} is not of stage {stage.name}")
-        return found
-
-    def _leaf(self, stage: Stage, axis: str | LoopAxis | Any, primitive: str) -> LoopAxis:
-        found = self._axis(stage, axis)
-        if found not in stage.leaves:
-            raise ScheduleError(
-                f"{primitive}({stage.name}, {found.name}): {found.name} is no longer a loop; the loops are {stage.loop_names()}"
-            )
-        return found
-
-

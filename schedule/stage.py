@@ -98,7 +98,9 @@ class Stage:
         result: dict[Var, Expr] = {}
         for d, (axis, root) in enumerate(zip(self.tensor.axes, self.roots, strict=True)):
             local = value(root)
-            result[axis.var] = local if self.region_min is None else binary("add", self._resolve(self.region_min[d]), local)
+            result[axis.var] = (
+                local if self.region_min is None else binary("add", self._resolve(self.region_min[d]), local)
+            )
         for reduce_axis, root in zip(self.reduce_axes, self.reduce_roots, strict=True):
             result[reduce_axis.var] = value(root)
         return result

@@ -60,7 +60,6 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
         return
     window_y, window_x = windows(anchor)
     channel_tiles = anchor.shape[1] * (anchor.shape[4] // lanes)
-    blocked_channels = anchor.shape[4] > lanes
     options, best = tile_options(window_y, window_x, channel_tiles, anchor, target)
     rows, columns, vectors = d.choose("tile", options, best)
     order = d.choose("order", ["channels", "rows"], "channels")
@@ -107,7 +106,7 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
 
 
 def grouped(s: Schedule, d: Decider, target: Target) -> None:
-    """Convolution whose channels lie in one block (N, 1, H, W, C), group by group: vectors may be cut short at a group's end."""
+    """Convolution whose channels lie in one block (N, 1, H, W, C), group by group: a group's last vector may be short."""
     anchor = s.workload.anchor
     lanes = target.lanes()
     out = output_of(s)
@@ -181,7 +180,10 @@ def window(s: Schedule, d: Decider, target: Target) -> None:
     window_y, window_x = windows(anchor)
     limit = target.vector_registers - 4
     options = [
-        [r, c] for r in (1, 2, 3, 4) for c in range(1, 15) if r * c <= limit and r <= window_y.outputs and c <= window_x.outputs
+        [r, c]
+        for r in (1, 2, 3, 4)
+        for c in range(1, 15)
+        if r * c <= limit and r <= window_y.outputs and c <= window_x.outputs
     ]
     small = window_y.taps * window_x.taps <= 25
     preferred = [min(2, window_y.outputs), min(4, window_x.outputs)] if small else [1, min(4, window_x.outputs)]
@@ -332,14 +334,12 @@ def mark_tile(s: Schedule, stage: Stage, unrolled: list[LoopAxis], lane: LoopAxi
 
 
 def pack_weights(s: Schedule, anchor: Compute, block: int) -> None:
-    """Lay constant weights (O, I, KH, KW) out as [O/block][I...][KH][KW][I lanes][block], the order of the tile's reads."""
+    """Lay constant weights (O, I, KH, KW) out in the order of the tile's reads: [O/block][I..][KH][KW][I lanes][block]."""
     weights = [t for t in anchor.inputs() if isinstance(t, Placeholder) and t.constant and len(t.shape) == 4]
     if len(weights) != 1:
         return
     in_block = anchor.reduce_axes[3].extent if len(anchor.reduce_axes) == 4 else 0
     if in_block and weights[0].shape[1] > in_block:
-        s.transform_layout(
-            weights[0], [[block], [in_block], [], []], [(0, 0), (1, 0), (2, 0), (3, 0), (1, 1), (0, 1)]
-        )
+        s.transform_layout(weights[0], [[block], [in_block], [], []], [(0, 0), (1, 0), (2, 0), (3, 0), (1, 1), (0, 1)])
     else:
         s.transform_layout(weights[0], [[block], [], [], []], [(0, 0), (2, 0), (3, 0), (1, 0), (0, 1)])

@@ -1,6 +1,7 @@
 """The general space: any workload, vectorised and parallel by rule.
 
-Elementwise stages are inlined. Each stage that remains runs on its own: its outer loops are fused and shared among threads, its
+Elementwise stages are inlined. Each stage that remains runs on its own: its outer loops are fused and shared among
+threads, its
 most contiguous dimension is vectorised, and a reduction that does not run along that dimension keeps a short vector
 of accumulators in registers.
 """
@@ -54,7 +55,9 @@ def schedule_stage(s: Schedule, d: Decider, target: Target, stage: Stage, prefix
         position = stage.roots.index(axis)
         local_lane = local.roots[position]
         rest = [a for a in local.leaves if a is not local_lane]
-        s.reorder(local, [*[a for a in rest if a.kind == "reduce"], *[a for a in rest if a.kind == "spatial"], local_lane])
+        s.reorder(
+            local, [*[a for a in rest if a.kind == "reduce"], *[a for a in rest if a.kind == "spatial"], local_lane]
+        )
         s.vectorize(local, local_lane)
     s.vectorize(stage, lane)
     s.parallel(stage, fuse_all(s, stage, [*others, outer_lane]))

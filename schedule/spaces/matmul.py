@@ -1,8 +1,8 @@
 """Matrix products: C[m, n] = sum over k of A[m, k] * B[k, n], with any epilogue.
 
 Panels of B are packed (constant B when the model is built; any other into scratch memory first), a tile of
-``rows x vectors`` accumulators stays in registers over the whole of k, panels are outermost (Goto and van de Geijn, TOMS
-2008, for the structure; without blocking k, because a panel fits the second-level cache here).
+``rows x vectors`` accumulators stays in registers over the whole of k, panels are outermost (Goto and van de Geijn,
+TOMS 2008, for the structure; without blocking k, because a panel fits the second-level cache here).
 """
 
 from __future__ import annotations
@@ -121,4 +121,3 @@ def right_hand_side(product: Stage) -> tuple[Source, int, int] | None:
 
 def _index_of(read: Read, var: Var) -> int:
     return next(d for d, i in enumerate(read.indices) if i is var)
-

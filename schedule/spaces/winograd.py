@@ -1,8 +1,11 @@
 """Winograd convolution, block of tiles by block of tiles.
 
-One block is some rows of tiles. For each block: transform its input for all channels; then for each group of output channels
-the (m + 2)^2 matrix products, and the inverse transform tile by tile with the epilogue. The transformed input of a block is to stay in
-the second-level cache, the transformed filter is made when the model is built and packed in the order in which it is read.
+One block is some rows of tiles. For each block: transform its input for all channels; then for each group of output
+channels
+the (m + 2)^2 matrix products, and the inverse transform tile by tile with the epilogue. The transformed input of a
+block is to stay in
+the second-level cache, the transformed filter is made when the model is built and packed in the order in which it is
+read.
 """
 
 from __future__ import annotations
@@ -124,8 +127,10 @@ def estimated_cycles(size: Size, target: Target) -> float:
 
 
 def prefers_whole(size: Size, target: Target) -> bool:
-    """Whether to transform the whole input first: where blocks of rows would read a large filter from afar again and again, or are
-    too few for the threads."""
+    """Whether to transform the whole input first.
+
+    That pays where blocks of rows would read a large filter from afar again and again, or are too few for the threads.
+    """
     if target.threads > 1 and size.images * size.tiles_y < 2 * target.threads:
         return True
     blocks = size.images * -(-size.tiles_y // max(1, int(0.27 * target.l2_bytes) // size.row_bytes))
@@ -144,7 +149,7 @@ def _bytes_per_cycle(size_bytes: int, target: Target) -> float:
 
 
 def default_rows(size: Size, options: list[int], whole: bool, target: Target) -> int:
-    """Rows of tiles in a block: about a quarter of the second-level cache of transformed input, and blocks for all threads."""
+    """Rows of tiles in a block: a quarter of the second-level cache of transformed input, and blocks for all threads."""
     if whole:
         product_row_bytes = size.tiles_x * size.points * 4 * size.lanes * 4
         fitting = [b for b in options if b * product_row_bytes <= 0.6 * target.l2_bytes]

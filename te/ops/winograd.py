@@ -4,12 +4,13 @@ A tile of m x m outputs is computed from (m + 2) x (m + 2) inputs d and the filt
 
     A^T [(G g G^T) * (B^T d B)] A
 
-so that the sum over input channels becomes (m + 2)^2 independent matrix products with (m + 2)^2 multiplications for each tile
-and channel pair in place of 9 m^2. The matrices come from polynomial interpolation at the points 0, +-p, ..., infinity; points with
-p = sqrt(1/2), sqrt(2) give a smaller rounding error than small integers do (Barabasz et al., ACM TOMS 2020, study the choice).
+so that the sum over input channels becomes (m + 2)^2 independent matrix products with (m + 2)^2 multiplications for
+each tile and channel pair in place of 9 m^2. The matrices come from polynomial interpolation at the points 0, +-p, ...,
+infinity; points with p = sqrt(1/2), sqrt(2) give a smaller rounding error than small integers do (Barabasz et al.,
+ACM TOMS 2020, study the choice).
 
-Each one-dimensional transform is a stage whose element is picked by its position: with that loop unrolled, an element is
-its own short sum. The stages, for channel-blocked images (n, c_o, h, w, c_i):
+Each one-dimensional transform is a stage whose element is picked by its position: with that loop unrolled, an
+element is its own short sum. The stages, for channel-blocked images (n, c_o, h, w, c_i):
 
     rows, input    B^T d B    (n, ty, tx, ic_o, i, j, ic_i)
     filter_rows, filter       G g G^T    (i, j, oc, ic)
@@ -38,7 +39,8 @@ TAPS = 3
 
 @dataclass(frozen=True, slots=True)
 class Transforms:
-    """The matrices of F(m, 3), as tuples of rows: output A^T (m x a), filter G (a x 3), input B^T (a x a), a = m + 2."""
+    """The matrices of F(m, 3), as tuples of rows: output A^T (m x a), filter G (a x 3), input B^T (a x a), a = m +
+    2."""
 
     output: tuple[tuple[float, ...], ...]
     filter: tuple[tuple[float, ...], ...]
@@ -182,7 +184,8 @@ def _transformed(matrix: Sequence[Sequence[float]], position: Expr, element: Cal
 def _dot(row: Sequence[float], element: Callable[[int], Expr]) -> Expr:
     """The sum of the non-zero terms: those at even positions, then those at odd ones.
 
-    The rows of opposite interpolation points differ in the sign of the odd part alone, so the parts are common subexpressions.
+    The rows of opposite interpolation points differ in the sign of the odd part alone, so the parts are common
+    subexpressions.
     """
     parts: list[tuple[float, Expr]] = []
     for parity in (0, 1):

@@ -26,7 +26,11 @@ def chain(n=12):
 
 def loops(schedule):
     """The loop lines of the printed schedule."""
-    return [line for line in str(schedule).splitlines() if line.strip().split()[0] in ("for", "unroll", "vectorize", "parallel")]
+    return [
+        line
+        for line in str(schedule).splitlines()
+        if line.strip().split()[0] in ("for", "unroll", "vectorize", "parallel")
+    ]
 
 
 def nest(text):
@@ -57,7 +61,12 @@ def test_split_with_a_guarded_tail():
 
 @pytest.mark.parametrize(
     "factor, tail, message",
-    [(5, "none", "must divide the extent 12"), (0, "none", "1 or more"), (4, "pad", "'none' or 'guard'"), (2.0, "none", "integer")],
+    [
+        (5, "none", "must divide the extent 12"),
+        (0, "none", "1 or more"),
+        (4, "pad", "'none' or 'guard'"),
+        (2.0, "none", "integer"),
+    ],
 )
 def test_split_errors(factor, tail, message):
     with pytest.raises(ScheduleError, match=message):
@@ -111,7 +120,8 @@ def test_marks_are_printed_and_exclusive():
 
 
 @pytest.mark.parametrize(
-    "primitive, axis, message", [("vectorize", "k", "reduction"), ("parallel", "k", "outermost"), ("parallel", "j", "outermost")]
+    "primitive, axis, message",
+    [("vectorize", "k", "reduction"), ("parallel", "k", "outermost"), ("parallel", "j", "outermost")],
 )
 def test_mark_errors(primitive, axis, message):
     with pytest.raises(ScheduleError, match=message):

@@ -11,7 +11,14 @@ def workload(names=("A", "B", "C"), axes=("i", "j")):
     a = te.placeholder((8, 6), name=names[0])
     b = te.placeholder((6, 12), name=names[1], constant=True)
     k = te.reduce_axis(6, "k" + axes[0])
-    c = te.compute((8, 12), eval(f"lambda {axes[0]}, {axes[1]}: te.sum(a[{axes[0]}, k] * b[k, {axes[1]}], k)", {"te": te, "a": a, "b": b, "k": k}), name=names[2])
+    c = te.compute(
+        (8, 12),
+        eval(
+            f"lambda {axes[0]}, {axes[1]}: te.sum(a[{axes[0]}, k] * b[k, {axes[1]}], k)",
+            {"te": te, "a": a, "b": b, "k": k},
+        ),
+        name=names[2],
+    )
     return te.workload(c, [a, b])
 
 
