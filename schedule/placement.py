@@ -68,7 +68,10 @@ class Placement(ScheduleState):
             for read in reader.reads():
                 if read.source is not st.tensor:
                     continue
-                found = [region(simplify(substitute(i, coordinates), bounds), inner, bounds) for i in read.indices]
+                found = [
+                    region(simplify(substitute(i, coordinates), bounds), inner, bounds, within=(0, extent - 1))
+                    for i, extent in zip(read.indices, st.tensor.shape, strict=True)
+                ]
                 new_min, new_extent = tuple(m for m, _ in found), tuple(n for _, n in found)
                 if minima is None:
                     minima, extents = new_min, new_extent

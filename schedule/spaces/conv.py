@@ -106,7 +106,7 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
 
 
 def grouped(s: Schedule, d: Decider, target: Target) -> None:
-    """Convolution whose channels lie in one block (N, 1, H, W, C), group by group: a group's last vector may be short."""
+    """Convolution whose channels lie in one block (N, 1, H, W, C), group by group; the last vector may be short."""
     anchor = s.workload.anchor
     lanes = target.lanes()
     out = output_of(s)
@@ -334,7 +334,7 @@ def mark_tile(s: Schedule, stage: Stage, unrolled: list[LoopAxis], lane: LoopAxi
 
 
 def pack_weights(s: Schedule, anchor: Compute, block: int) -> None:
-    """Lay constant weights (O, I, KH, KW) out in the order of the tile's reads: [O/block][I..][KH][KW][I lanes][block]."""
+    """Lay constant weights (O, I, KH, KW) out in the order of the reads: [O/block][I..][KH][KW][I lanes][block]."""
     weights = [t for t in anchor.inputs() if isinstance(t, Placeholder) and t.constant and len(t.shape) == 4]
     if len(weights) != 1:
         return

@@ -149,7 +149,7 @@ def _bytes_per_cycle(size_bytes: int, target: Target) -> float:
 
 
 def default_rows(size: Size, options: list[int], whole: bool, target: Target) -> int:
-    """Rows of tiles in a block: a quarter of the second-level cache of transformed input, and blocks for all threads."""
+    """Rows of tiles in a block: transformed input for a quarter of the second-level cache, work for all threads."""
     if whole:
         product_row_bytes = size.tiles_x * size.points * 4 * size.lanes * 4
         fitting = [b for b in options if b * product_row_bytes <= 0.6 * target.l2_bytes]
