@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from ..errors import ScheduleError
-from ..te.expr import Axis, Expr, Read, Reduce, Var, binary, free_vars, substitute, walk
+from ..te.expr import Axis, Expr, Read, Reduce, Var, binary, distinct, free_vars, substitute
 from ..te.tensor import Compute, Source
 from .axis import LoopAxis, bound_axes, new_axis, value
 from .layout import BlockedLayout
@@ -47,6 +47,7 @@ class Stage:
         self.scope: StageScope = "auto"
         self.layout: BlockedLayout | None = None
         self._names = taken
+        self._reads: tuple[Expr, list[Read]] | None = None
 
     # ------------------------------------------------------------------ structure
 
@@ -86,7 +87,10 @@ class Stage:
         return _unique(name, self._names)
 
     def reads(self) -> list[Read]:
-        return [e for e in walk(self.body) if isinstance(e, Read)]
+        """The reads in the body, each node once. Kept for as long as the body stays; primitives ask again and again."""
+        if self._reads is None or self._reads[0] is not self.body:
+            self._reads = (self.body, [e for e in distinct(self.body) if isinstance(e, Read)])
+        return self._reads[1]
 
     def inputs(self) -> list[Source]:
         return list(dict.fromkeys(r.source for r in self.reads()))

@@ -498,18 +498,27 @@ def rebuild(e: Expr, parts: Sequence[Expr]) -> Expr:
 def rewrite(e: Expr, fn: Callable[[Expr], Expr | None]) -> Expr:
     """Replace nodes top-down: where ``fn`` returns a node it stands instead, and is not entered.
 
-    Returns the same object where nothing changed.
+    Returns the same object where nothing changed. A node that occurs several times is visited once, and stays one node.
     """
-    replacement = fn(e)
-    if replacement is not None:
-        return replacement
-    old = children(e)
-    if not old:
-        return e
-    new = [rewrite(c, fn) for c in old]
-    if all(a is b for a, b in zip(old, new, strict=True)):
-        return e
-    return rebuild(e, new)
+    return _rewritten(e, fn, {})
+
+
+def _rewritten(e: Expr, fn: Callable[[Expr], Expr | None], done: dict[Expr, Expr]) -> Expr:
+    result = done.get(e)
+    if result is not None:
+        return result
+    result = fn(e)
+    if result is None:
+        result = e
+        old = children(e)
+        if old:
+            new = [_rewritten(c, fn, done) for c in old]
+            for a, b in zip(old, new, strict=True):
+                if a is not b:
+                    result = rebuild(e, new)
+                    break
+    done[e] = result
+    return result
 
 
 def substitute(e: Expr, values: dict[Var, Expr]) -> Expr:
@@ -528,9 +537,21 @@ def walk(e: Expr) -> Iterator[Expr]:
         stack.extend(reversed(children(x)))
 
 
+def distinct(e: Expr) -> Iterator[Expr]:
+    """Yield every node once, however often it occurs; parents before operands, in order of first appearance."""
+    seen: set[Expr] = set()
+    stack = [e]
+    while stack:
+        x = stack.pop()
+        if x not in seen:
+            seen.add(x)
+            yield x
+            stack.extend(reversed(children(x)))
+
+
 def free_vars(e: Expr) -> set[Var]:
     """The variables that occur in ``e`` (bound reduction variables included)."""
-    return {x for x in walk(e) if isinstance(x, Var)}
+    return {x for x in distinct(e) if isinstance(x, Var)}
 
 
 def conjuncts(e: Expr | None) -> list[Expr]:

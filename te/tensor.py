@@ -20,7 +20,7 @@ import numpy as np
 
 from ..errors import ExpressionError
 from . import dtype as dt
-from .expr import Axis, Combiner, Expr, ExprLike, Read, Reduce, Select, Var, as_expr, children, walk
+from .expr import Axis, Combiner, Expr, ExprLike, Read, Reduce, Select, Var, as_expr, children, distinct
 from .simplify import bounds_of, linear
 
 Attr = Union[int, float, str, bool, tuple[int, ...], tuple[str, ...]]
@@ -97,8 +97,8 @@ class Compute(Source):
         return self.body.axes if isinstance(self.body, Reduce) else ()
 
     def reads(self) -> list[Read]:
-        """Every read in the body, in order of appearance."""
-        return [e for e in walk(self.body) if isinstance(e, Read)]
+        """Every read in the body, each node once, in order of appearance."""
+        return [e for e in distinct(self.body) if isinstance(e, Read)]
 
     def inputs(self) -> list[Tensor]:
         """The tensors that the body reads, each once, in order of appearance."""
@@ -184,7 +184,7 @@ def _check_body(body: Expr, name: str, axes: tuple[Axis, ...]) -> None:
     known = {a.var for a in axes}
     if isinstance(body, Reduce):
         known |= {a.var for a in body.axes}
-    for e in walk(body):
+    for e in distinct(body):
         if isinstance(e, Reduce) and e is not body:
             raise ExpressionError(f"compute {name}: a reduction must be the whole body; give it a compute of its own")
         if isinstance(e, Var) and e not in known:

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 from math import prod, sqrt
 from typing import cast
 
@@ -175,6 +175,7 @@ def _polynomial(roots: Sequence[float], length: int) -> tuple[float, ...]:
 
 def _transformed(matrix: Sequence[Sequence[float]], position: Expr, element: Callable[[int], Expr]) -> Expr:
     """Element ``position`` of matrix times vector, chosen by selects that vanish where the position is a constant."""
+    element = cache(element)  # one node for each element, however many rows it is in
     result = _dot(matrix[-1], element)
     for p in reversed(range(len(matrix) - 1)):
         result = select(equal(position, p), _dot(matrix[p], element), result)
