@@ -111,4 +111,4 @@ def step_cycles(points: int, vectors: int, target: Target) -> float:
     fma = points * vectors
     loads = (points + vectors) / 1.5
     latency = 4.0
-    return max(fma, loads, latency) + 0.03 * (points + vectors)
+    return max(fma, loads, latency) + 0.02 * points + 0.12 * vectors

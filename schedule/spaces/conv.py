@@ -231,7 +231,7 @@ def default_algorithm(anchor: Compute, algorithms: list[str], target: Target) ->
     direct = max(vectors * steps / 0.97, weight_bytes / MEMORY_BYTES_PER_CYCLE)
     costs = {"direct": direct}
     for name in algorithms[1:]:
-        costs[name] = 1.03 * estimated_cycles(Size.of(anchor, int(name.removeprefix("winograd"))), target)
+        costs[name] = 1.1 * estimated_cycles(Size.of(anchor, int(name.removeprefix("winograd"))), target)
     return min(costs, key=lambda name: costs[name])
 
 

@@ -102,6 +102,11 @@ class Size:
         return self.images * self.tiles_y * self.tiles_x
 
     @property
+    def products(self) -> float:
+        """Cycles of the matrix products."""
+        return self.tiles * self.points * self.in_blocks * self.lanes * self.out_blocks / 0.9
+
+    @property
     def row_bytes(self) -> int:
         """Transformed input of one row of tiles."""
         return self.tiles_x * self.points * self.in_blocks * self.lanes * 4
@@ -112,6 +117,9 @@ class Size:
         return self.points * self.in_blocks * self.out_blocks * self.lanes**2 * 4
 
 
+BLOCK_SHARE = 0.3
+"""Share of the second-level cache that the transformed input of a block may take."""
+
 MEMORY_BYTES_PER_CYCLE = 7.0
 L3_BYTES_PER_CYCLE = 14.0
 L2_BYTES_PER_CYCLE = 32.0
@@ -119,11 +127,10 @@ L2_BYTES_PER_CYCLE = 32.0
 
 def estimated_cycles(size: Size, target: Target) -> float:
     """Cycles of the whole convolution on one core, in units of one vector multiply-add."""
-    products = size.tiles * size.points * size.in_blocks * size.lanes * size.out_blocks / 0.9
     per_transform = 5.0 * size.points  # measured: loads, two passes of short sums, stores
     transforms = size.tiles * (size.in_blocks + size.out_blocks) * per_transform
     rate = MEMORY_BYTES_PER_CYCLE if size.filter_bytes > target.l3_bytes // 8 else L3_BYTES_PER_CYCLE
-    return max(products, size.filter_bytes / rate) + transforms
+    return size.products + size.filter_bytes / rate + transforms
 
 
 def prefers_whole(size: Size, target: Target) -> bool:
@@ -133,12 +140,9 @@ def prefers_whole(size: Size, target: Target) -> bool:
     """
     if target.threads > 1 and size.images * size.tiles_y < 2 * target.threads:
         return True
-    blocks = size.images * -(-size.tiles_y // max(1, int(0.27 * target.l2_bytes) // size.row_bytes))
-    whole_bytes = size.images * size.tiles_y * size.row_bytes
-    groups = -(-size.out_blocks // 4)
+    blocks = size.images * -(-size.tiles_y // max(1, int(BLOCK_SHARE * target.l2_bytes) // size.row_bytes))
     by_blocks = blocks * size.filter_bytes / _bytes_per_cycle(size.filter_bytes, target)
-    by_whole = (groups + 2) * whole_bytes / _bytes_per_cycle(whole_bytes, target)
-    return by_whole + size.filter_bytes / MEMORY_BYTES_PER_CYCLE < by_blocks
+    return by_blocks > 0.6 * size.products
 
 
 def _bytes_per_cycle(size_bytes: int, target: Target) -> float:
@@ -155,7 +159,7 @@ def default_rows(size: Size, options: list[int], whole: bool, target: Target) ->
         fitting = [b for b in options if b * product_row_bytes <= 0.6 * target.l2_bytes]
         return fitting[-1] if fitting else options[0]
     limit = max(1, size.images * size.tiles_y // target.threads)
-    fitting = [b for b in options if b * size.row_bytes <= 0.27 * target.l2_bytes and b <= limit]
+    fitting = [b for b in options if b * size.row_bytes <= BLOCK_SHARE * target.l2_bytes and b <= limit]
     return fitting[-1] if fitting else options[0]
 
 
