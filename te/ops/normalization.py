@@ -10,14 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from ..expr import Expr, call, const, equal, select
-from ..tensor import Compute, reduce_axis
+from ...errors import ExpressionError
+from ..expr import Const, Expr, call, const, equal, select
+from ..tensor import Compute, compute, reduce_axis
 from ..tensor import max as reduce_max
 from ..tensor import sum as reduce_sum
 from .elementwise import elementwise
 from .layout import reshape
 from .math import power
-from .operand import Operand, OperandLike, conjunction, define, operand
+from .operand import Operand, OperandLike, axis_names, conjunction, define, named, operand
 from .reduce import arg_reduce, reduce_over
 
 
@@ -76,6 +77,9 @@ def lrn(x: OperandLike, size: int, alpha: float, beta: float, bias: float, *, bl
     block = a.block if block is None else block
     before = (size - 1) // 2
     channels = a.shape[1]
+    if a.block > size:
+        total = Operand(_window_squares(a, size, before), a.shape, a.block)
+        return _normalised(a, total, alpha / size, beta, bias, block)
 
     def squares(n: Expr, c: Expr, *spatial: Expr) -> Expr:
         k = reduce_axis(size, "k")
@@ -84,12 +88,46 @@ def lrn(x: OperandLike, size: int, alpha: float, beta: float, bias: float, *, bl
         return reduce_sum(value * value, k, where=conjunction([near >= 0 if before else None, near < channels]))
 
     total = Operand(define(a.shape, squares, block=a.block, name="lrn_sum", tag="lrn"), a.shape, a.block)
-    return define(
-        a.shape,
-        lambda *i: a.at(*i) * power(total.at(*i) * (alpha / size) + bias, -beta),
-        block=block,
-        name="lrn",
-    )
+    return _normalised(a, total, alpha / size, beta, bias, block)
+
+
+def _normalised(a: Operand, total: Operand, scale: float, beta: float, bias: float, block: int) -> Compute:
+    return define(a.shape, lambda *i: a.at(*i) * power(total.at(*i) * scale + bias, -beta), block=block, name="lrn")
+
+
+def _window_squares(a: Operand, size: int, before: int) -> Compute:
+    """Sums of squares over neighbouring channels of blocked data, fewer than a block holds.
+
+    A neighbour is in the same block or in the one next to it, so that the lanes of a vector read two runs of memory.
+    """
+    x, b = a.tensor, a.block
+    if isinstance(x, Const):
+        raise ExpressionError("lrn: the operand is a constant; fold it first")
+    blocks = x.shape[1]
+
+    def total(n: Expr, o: Expr, *rest: Expr) -> Expr:
+        *spatial, lane = rest
+
+        def neighbour(distance: int) -> Expr:
+            if distance == 0:
+                return x[(n, o, *spatial, lane)]
+            step = 1 if distance > 0 else -1
+            here = lane < b - distance if distance > 0 else lane >= -distance
+            exists = o < blocks - 1 if distance > 0 else o >= 1
+            across = x[(n, o + step, *spatial, lane + (distance - step * b))]
+            value = select(here, x[(n, o, *spatial, lane + distance)], select(exists, across, 0))
+            if a.shape[1] % b and distance > 0:
+                value = select(o * b + lane < a.shape[1] - distance, value, 0)
+            return value
+
+        values = [neighbour(d - before) for d in range(size)]
+        result = values[0] * values[0]
+        for v in values[1:]:
+            result = result + v * v
+        return result
+
+    names = axis_names(len(a.shape))
+    return compute(x.shape, named(total, [names[0], "c_o", *names[2:], "c_i"]), "lrn_sum", tag="lrn")
 
 
 def batch_norm(
