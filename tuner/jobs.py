@@ -38,6 +38,8 @@ class TimeJob:
     best_s          time to beat; a candidate several times slower is sampled only twice
     sample_s        least length of a sample
     total_s         time to spend on each candidate, in ``min_samples`` to ``max_samples`` samples
+    cold_bytes      read constants from memory, as a model does whose weights exceed the caches: each run takes another
+                    of several copies, this many bytes in all; 0: the same ones each time
     """
 
     candidates: tuple[Built, ...]
@@ -47,6 +49,7 @@ class TimeJob:
     min_samples: int = 5
     max_samples: int = 25
     hopeless: float = 3.0
+    cold_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

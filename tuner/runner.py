@@ -28,6 +28,8 @@ from .jobs import Built, OutputsJob, TimeJob
 GUARD_BYTES = 1024
 KEPT_TASKS = 2
 KEPT_LAYOUTS = 3
+MOST_COPIES = 64
+PAGE_BYTES = 4096
 _PATTERN = 0xFF  # NaN in every float type
 
 
@@ -45,7 +47,7 @@ class Runner:
         data = self._task_data(task)
         match job:
             case TimeJob():
-                return time_candidates([_Loaded(c, data) for c in job.candidates], job)
+                return time_candidates([_Loaded(c, data, job.cold_bytes) for c in job.candidates], job)
             case OutputsJob():
                 return _Loaded(job.candidate, data).outputs_of(job.repeats)
 
@@ -61,18 +63,20 @@ class _TaskData:
     """The inputs of a task, and the last few memory layouts of each."""
 
     def __init__(self, workload: Workload) -> None:
+        self.workload = workload
         self.logical = random_inputs(workload)
-        self._physical: list[OrderedDict[str, Array]] = [OrderedDict() for _ in self.logical]
+        self._physical: list[OrderedDict[tuple[str, int], Array]] = [OrderedDict() for _ in self.logical]
 
-    def physical(self, position: int, param: Param) -> Array:
-        """The input as the kernel wants it, aligned."""
+    def physical(self, position: int, param: Param, copies: int = 1) -> Array:
+        """The input as the kernel wants it, ``copies`` times; each is aligned."""
         cache = self._physical[position]
-        name = identity(param)
+        name = (identity(param), copies)
         array = cache.pop(name, None)
         if array is None:
             laid_out = prepared(param, self.logical[position])
-            array = empty_aligned(laid_out.shape, laid_out.dtype)
-            array[...] = laid_out
+            stride = -(-laid_out.nbytes // PAGE_BYTES) * PAGE_BYTES if copies > 1 else laid_out.nbytes
+            array = empty_pages(copies * stride).reshape(copies, stride)
+            array[:, : laid_out.nbytes] = laid_out.reshape(-1).view(np.uint8)
         cache[name] = array
         while len(cache) > KEPT_LAYOUTS:
             cache.popitem(last=False)
@@ -82,24 +86,37 @@ class _TaskData:
 class _Loaded:
     """A candidate in memory with its arguments."""
 
-    def __init__(self, built: Built, data: _TaskData) -> None:
-        count = built.program.inputs
+    def __init__(self, built: Built, data: _TaskData, cold_bytes: int = 0) -> None:
         self.built = built
-        self.inputs = [data.physical(i, p) for i, p in enumerate(built.params[:count])]
-        self.guarded = [_guarded(p) for p in built.params[count:]]
+        constant = [p.constant for p in data.workload.inputs]
+        params = built.params[: built.program.inputs]
+        constant_bytes = sum(p.size_bytes for p, c in zip(params, constant, strict=True) if c)
+        copies = min(MOST_COPIES, -(-cold_bytes // constant_bytes)) if cold_bytes and constant_bytes else 1
+        self.inputs = [
+            data.physical(i, p, copies if c else 1) for i, (p, c) in enumerate(zip(params, constant, strict=True))
+        ]
+        self.guarded = [_guarded(p) for p in built.params[built.program.inputs :]]
         self.arena = empty_pages(built.program.arena_bytes + GUARD_BYTES)
         self.program: LoadedProgram = load_objects(built.objects)
-        self._inputs = (ctypes.c_void_p * max(len(self.inputs), 1))(*map(address_of, self.inputs))
+        self._inputs = [
+            (ctypes.c_void_p * max(len(self.inputs), 1))(*(address_of(a[k % len(a)]) for a in self.inputs))
+            for k in range(copies)
+        ]
+        self._next = 0
         self._outputs = (ctypes.c_void_p * max(len(self.guarded), 1))(
             *(address_of(g) + GUARD_BYTES for g in self.guarded)
         )
 
     def run(self, repeats: int) -> float:
         """Run ``repeats`` times; return the seconds that one run took."""
-        inputs, outputs = ctypes.addressof(self._inputs), ctypes.addressof(self._outputs)
-        arena, threads = address_of(self.arena), self.built.program.threads
+        outputs, arena, threads = ctypes.addressof(self._outputs), address_of(self.arena), self.built.program.threads
+        copies = len(self._inputs)
+        calls, per_call = (repeats, 1) if copies > 1 else (1, repeats)
+        addresses = [ctypes.addressof(self._inputs[(self._next + k) % copies]) for k in range(calls)]
+        self._next = (self._next + calls) % copies
         start = time.perf_counter_ns()
-        self.program(inputs, outputs, None, arena, threads, repeats)
+        for inputs in addresses:
+            self.program(inputs, outputs, None, arena, threads, per_call)
         return (time.perf_counter_ns() - start) / 1e9 / repeats
 
     def outputs_of(self, repeats: int) -> list[Array]:

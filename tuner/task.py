@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Protocol
 
@@ -28,12 +28,18 @@ class ModelTask(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TuningTask:
-    """One task. uses: how many times the model runs it; space: the user's own, None for the one of its operator."""
+    """One task.
+
+    uses             how many times the model runs it
+    space            the user's own, None for the one of its operator
+    constants_bytes  constants of the whole model: whether they stay in the caches from one inference to the next
+    """
 
     workload: Workload
     name: str
     uses: int = 1
     space: Space | None = None
+    constants_bytes: int = 0
 
     @property
     def key(self) -> str:
@@ -56,15 +62,17 @@ def tuning_tasks(tasks: Iterable[ModelTask | TuningTask], pattern: str | None = 
     """
     found: dict[tuple[str, str], TuningTask] = {}
     names = []
-    for t in tasks:
-        task = t if isinstance(t, TuningTask) else TuningTask(t.workload, t.name, t.uses)
+    all_tasks = list(tasks)
+    total = sum(p.size_bytes * t.uses for t in all_tasks for p in t.workload.inputs if p.constant)
+    for t in all_tasks:
+        task = TuningTask(t.workload, t.name, t.uses, getattr(t, "space", None), total)
         names.append(task.name)
         if pattern is not None and not (fnmatchcase(task.name, pattern) or fnmatchcase(task.key, pattern)):
             continue
         identity = (task.key, task.space_name)
         known = found.get(identity)
         if known is not None:
-            task = TuningTask(known.workload, known.name, known.uses + task.uses, known.space)
+            task = replace(known, uses=known.uses + task.uses)
         found[identity] = task
     if not found and not names:
         raise TuningError("there is nothing to tune: the model has no task")
