@@ -8,6 +8,7 @@ Comes in: a graph with layouts. Goes out: groups in an order in which every inpu
 * **Prologue**: an elementwise kernel whose only reader is a global pool joins it. One before an ungrouped convolution
   can (``conv_prologues``): the schedule then decides where it is computed, as the nodes before the anchor are stages of
   their own. Inlined, it is computed again for each tile of output channels, which costs more than a pass over memory.
+* **Channel shuffles** join the convolution after them: it reads another channel, at no cost.
 * **Layout changes** join elementwise kernels, pools and other movers of data, at either end, but not convolutions.
 * **Views**: reshapes, layout changes that leave memory as it is, and concatenations along the outermost dimension
   that is not 1. Parts of such a concatenation are made in place; a concatenation of which most must be copied
@@ -156,6 +157,9 @@ class _Partitioner:
         if node.op == "Conv" and node.attrs["group"] == 1 and x not in node.inputs[1:]:
             takes = self.conv_prologues
         if takes and part is not None and part.elementwise and len(part.nodes) <= _PROLOGUE_NODES:
+            del self.parts[part]
+            return _Part("kernel", [*part.nodes, node])
+        if node.op == "Conv" and part is not None and [n.op for n in part.nodes] == ["ChannelShuffle"]:
             del self.parts[part]
             return _Part("kernel", [*part.nodes, node])
         return _Part("kernel", [node])

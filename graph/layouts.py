@@ -171,7 +171,7 @@ class _Assigner:
         if not layout.block:
             return value is x and group == 1 and value.shape[1] < self.block
         if group == 1:
-            return value is x or layout.block == self.block
+            return value is x or layout.block in (self.block, value.shape[1])
         if layout.block == value.shape[1] or is_depthwise(node):
             return True
         return all(v.shape[1] // group % layout.block == 0 for v in (x, y))

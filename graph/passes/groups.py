@@ -1,8 +1,9 @@
 """Grouped convolutions whose groups do not fill vectors, and the channel shuffles around them.
 
-A vector of output channels that belong to different groups would read different input channels in every lane. So groups
-are merged until they fill whole blocks, with zeros where a merged group had no weights: more arithmetic, at full speed.
-A shuffle before such a convolution is a permutation of its weights.
+A vector of output channels that belong to different groups would read different input channels in every lane. Either each
+group ends with a vector that is cut short (in the layout that has all channels in one block), or groups are merged until
+they fill whole blocks, with zeros where a merged group had no weights: whichever computes less in vain. A shuffle before a
+merged convolution is a permutation of its weights; before a grouped one it is a matter of which channel is read.
 """
 
 from __future__ import annotations
@@ -27,11 +28,14 @@ def fit_groups(graph: Graph, block: int) -> Graph:
     Only convolutions with constant weights change; depthwise ones need no whole blocks. Results stay the same for
     finite inputs.
     """
-    return sink_shuffles(widen_groups(graph, block))
+    return delay_shuffles(sink_shuffles(widen_groups(graph, block)))
 
 
 def widen_groups(graph: Graph, block: int) -> Graph:
-    """Merge the fewest neighbouring groups so that each holds whole blocks of input and output channels; else all."""
+    """Merge the fewest neighbouring groups so that each holds whole blocks of input and output channels; else all.
+
+    Groups stay apart where the zeros that merging adds would outweigh the lanes that their last vectors leave unused.
+    """
     rewriter = Rewriter(graph)
 
     def widen(node: Node) -> bool:
@@ -41,8 +45,10 @@ def widen_groups(graph: Graph, block: int) -> Graph:
         array = rewriter.constant(w)
         if w is None or array is None:
             return False
-        merged = _merged(node.attrs["group"], array.shape[1], array.shape[0] // node.attrs["group"], block)
-        if merged > 1:
+        outputs = array.shape[0] // node.attrs["group"]
+        merged = _merged(node.attrs["group"], array.shape[1], outputs, block)
+        used = outputs / (-(-outputs // block) * block)  # of the vectors of one group
+        if merged > 1 and 1 / merged >= used:
             wide = _block_diagonal(array, node.attrs["group"], merged)
             node.inputs[1] = rewriter.add_constant(f"{w.name}_by_{merged}", wide, w.dtype)
             node.attrs["group"] //= merged
@@ -81,13 +87,6 @@ def sink_shuffles(graph: Graph) -> Graph:
             found += inner
         return found
 
-    def permute(node: Node, index: int, axis: int, order: Array) -> None:
-        value = node.inputs[index] if index < len(node.inputs) else None
-        if value is not None:
-            new = Value(f"{value.name}_shuffled", value.dtype, value.shape)
-            constants[new] = np.take(constants[value], order, axis=axis)
-            node.inputs[index] = new
-
     for shuffle in [n for n in result.nodes if n.op == "ChannelShuffle"]:
         x, y = shuffle.inputs[0], shuffle.outputs[0]
         nodes = takers(y)
@@ -96,16 +95,48 @@ def sink_shuffles(graph: Graph) -> Graph:
         inverse = np.argsort(_shuffled(y.shape[1], shuffle.attrs["groups"]))
         for node in nodes:
             if is_depthwise(node):
-                permute(node, 1, 0, inverse)
-                permute(node, 2, 0, inverse)
+                _permute(result, node, 1, 0, inverse)
+                _permute(result, node, 2, 0, inverse)
             elif node.op == "Conv":
-                permute(node, 1, 1, inverse)
+                _permute(result, node, 1, 1, inverse)
         for node in readers[y]:
             node.inputs[0] = x
             node.names = shuffle.names + node.names
         readers[x] = [n for n in readers[x] if n is not shuffle] + readers[y]
         result.remove([shuffle])
     return result
+
+
+def delay_shuffles(graph: Graph) -> Graph:
+    """Move each ChannelShuffle whose one reader is a depthwise convolution behind it, towards a convolution that takes it in."""
+    result = copy_graph(graph)
+    for shuffle in [n for n in result.nodes if n.op == "ChannelShuffle"]:
+        x, y = shuffle.inputs[0], shuffle.outputs[0]
+        readers = result.consumers().get(y, [])
+        if x is None or len(readers) != 1 or y in result.outputs or not is_depthwise(readers[0]):
+            continue
+        node = readers[0]
+        if any(v is not None and v not in result.constants for v in node.inputs[1:]):
+            continue
+        inverse = np.argsort(_shuffled(y.shape[1], shuffle.attrs["groups"]))
+        _permute(result, node, 1, 0, inverse)
+        _permute(result, node, 2, 0, inverse)
+        shuffled = node.outputs[0]
+        early = Value(f"{shuffled.name}_unshuffled", shuffled.dtype, shuffled.shape)
+        node.inputs[0], node.outputs[0] = x, early
+        shuffle.inputs[0], shuffle.outputs[0] = early, shuffled
+        result.nodes.remove(shuffle)
+        result.nodes.insert(result.nodes.index(node) + 1, shuffle)
+    return result
+
+
+def _permute(graph: Graph, node: Node, index: int, axis: int, order: Array) -> None:
+    """Permute a constant operand along ``axis``; an absent one stays absent."""
+    value = node.inputs[index] if index < len(node.inputs) else None
+    if value is not None:
+        new = Value(f"{value.name}_shuffled", value.dtype, value.shape)
+        graph.constants[new] = np.take(graph.constants[value], order, axis=axis)
+        node.inputs[index] = new
 
 
 def _merged(groups: int, inputs: int, outputs: int, block: int) -> int:

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from onnx_graphs import apply_passes, load, node, ops, weights
 
-from luthier.graph.passes.groups import sink_shuffles, widen_groups
+from luthier.graph.fusion import partition
+from luthier.graph.passes.groups import delay_shuffles, sink_shuffles, widen_groups
 from luthier.graph.passes.views import match_shuffles
 
 
@@ -21,10 +22,12 @@ def shuffle(source, target, groups, channels=12, size=3):
     [
         (4, 12, 3, 4),  # 3 -> 3 channels: whole blocks
         (4, 12, 6, 2),
-        (4, 24, 6, 2),  # inputs decide
-        (4, 12, 4, 1),
+        (4, 24, 6, 4),  # a group's outputs fill vectors as they are
+        (4, 12, 4, 4),  # three of four lanes against one of four
         (6, 12, 4, 3),
-        (12, 24, 4, 3),  # depthwise with a multiplier
+        (12, 24, 4, 12),  # depthwise with a multiplier: two of four lanes against one of four
+        (12, 12, 4, 12),
+        (4, 4, 8, 1),  # one of eight lanes against one of four
         (12, 12, 5, 12),  # depthwise
         (1, 12, 5, 1),
     ],
@@ -81,6 +84,15 @@ def test_shuffle_stays_where_a_reader_needs_it(tail, outputs):
     constants |= {"g": weights(4, 6, 1, 1), "w": weights(5, 12, 1, 1), "d": weights(12, 1, 1, 1)}
     graph = apply_passes(load([*nodes, *tail], [1, 12, 3, 3], constants, outputs), match_shuffles, sink_shuffles)
     assert ops(graph).count("ChannelShuffle") == 1
+
+
+def test_shuffle_moves_behind_a_depthwise_convolution_that_a_grouped_one_follows():
+    nodes, constants = shuffle("x", "s", 3)
+    chain = [*nodes, node("Conv", "s d e", "t", group=12, pads=[1, 1, 1, 1]), node("Conv", "t g", "y", group=2)]
+    constants |= {"d": weights(12, 1, 3, 3), "e": weights(12), "g": weights(4, 6, 1, 1)}
+    graph = apply_passes(load(chain, [1, 12, 3, 3], constants), match_shuffles, delay_shuffles)
+    assert ops(graph) == ["Conv", "ChannelShuffle", "Conv"]
+    assert [[n.op for n in g.nodes] for g in partition(graph)] == [["Conv"], ["ChannelShuffle", "Conv"]]
 
 
 def test_two_shuffles_in_a_row():
