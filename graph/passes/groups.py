@@ -1,9 +1,10 @@
 """Grouped convolutions whose groups do not fill vectors, and the channel shuffles around them.
 
-A vector of output channels that belong to different groups would read different input channels in every lane. Either each
-group ends with a vector that is cut short (in the layout that has all channels in one block), or groups are merged until
-they fill whole blocks, with zeros where a merged group had no weights: whichever computes less in vain. A shuffle before a
-merged convolution is a permutation of its weights; before a grouped one it is a matter of which channel is read.
+A vector of output channels that belong to different groups would read different input channels in every lane. Either
+each group ends with a vector that is cut short (in the layout that has all channels in one block), or groups are merged
+until they fill whole blocks, with zeros where a merged group had no weights: whichever computes less in vain. A shuffle
+before a merged convolution is a permutation of its weights; before a grouped one it is a matter of which channel is
+read.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ def sink_shuffles(graph: Graph) -> Graph:
 
 
 def delay_shuffles(graph: Graph) -> Graph:
-    """Move each ChannelShuffle whose one reader is a depthwise convolution behind it, towards a convolution that takes it in."""
+    """Move each ChannelShuffle behind the depthwise convolution that alone reads it, towards one that can take it in."""
     result = copy_graph(graph)
     for shuffle in [n for n in result.nodes if n.op == "ChannelShuffle"]:
         x, y = shuffle.inputs[0], shuffle.outputs[0]

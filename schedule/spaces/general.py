@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from ...target import Target
 from ...te import dtype as dt
-from ...te.expr import Expr, Read, Reduce, Var, free_vars
+from ...te.expr import Compare, Expr, Read, Reduce, Var, binary, distinct, free_vars
 from ...te.simplify import linear, simplify
 from ..axis import LoopAxis
 from ..decide import Decider
@@ -39,9 +39,13 @@ def schedule_stage(s: Schedule, d: Decider, target: Target, stage: Stage, prefix
         if stage.roots:
             s.parallel(stage, fuse_all(s, stage, list(stage.roots)))
         return
-    choices = [lanes, 2 * lanes, 4 * lanes]
-    width = d.choose(prefix + "lanes", choices, lanes)
-    width = min(width, axis.extent)
+    choices, preferred = [lanes, 2 * lanes, 4 * lanes], lanes
+    limits = boundaries(stage, stage.tensor.axes[stage.roots.index(axis)].var)
+    if any(b % lanes for b in limits):  # vectors that do not straddle a boundary need no mask
+        narrow = [w for w in (4, 8, 16, 32) if w < lanes and all(b % w == 0 for b in limits)]
+        choices = [*narrow, *choices]
+        preferred = narrow[-1] if narrow else lanes
+    width = min(d.choose(prefix + "lanes", choices, preferred), axis.extent)
     local: Stage | None = None
     if isinstance(stage.body, Reduce):
         local = s.cache_write(stage)
@@ -61,6 +65,17 @@ def schedule_stage(s: Schedule, d: Decider, target: Target, stage: Stage, prefix
         s.vectorize(local, local_lane)
     s.vectorize(stage, lane)
     s.parallel(stage, fuse_all(s, stage, [*others, outer_lane]))
+
+
+def boundaries(stage: Stage, var: Var) -> list[int]:
+    """The constants that the body compares a variable alone with: where the parts of a concatenation meet, say."""
+    found = []
+    for e in distinct(stage.body):
+        if isinstance(e, Compare) and dt.is_integer(e.a.dtype):
+            form = linear(binary("sub", e.a, e.b))
+            if form is not None and len(form.terms) == 1 and form.terms[0][0] is var and abs(form.terms[0][1]) == 1:
+                found.append(abs(form.const))
+    return found
 
 
 def vector_axis(stage: Stage) -> LoopAxis | None:
