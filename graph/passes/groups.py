@@ -109,7 +109,7 @@ def sink_shuffles(graph: Graph) -> Graph:
 
 
 def delay_shuffles(graph: Graph) -> Graph:
-    """Move each ChannelShuffle behind the depthwise convolution that alone reads it, towards one that can take it in."""
+    """Move each ChannelShuffle behind the depthwise convolution that alone reads it, towards one that takes it in."""
     result = copy_graph(graph)
     for shuffle in [n for n in result.nodes if n.op == "ChannelShuffle"]:
         x, y = shuffle.inputs[0], shuffle.outputs[0]
