@@ -213,7 +213,7 @@ class Measurer:
     def _run_group(self, group: list[_BuiltJob]) -> None:
         task = group[0][0]
         state = self._state(task)
-        cold_bytes = 2 * self.target.l3_bytes if task.constants_bytes > self.target.l3_bytes // 2 else 0
+        cold_bytes = 4 * self.target.l3_bytes if task.constants_bytes > self.target.l3_bytes // 2 else 0
         job = TimeJob(tuple(built for _, _, built in group), state.best_s, cold_bytes=cold_bytes)
         with self.cores.take(self.target.threads):
             outcome = self._runner.call(task.key, state.data, job, self.limits.run_s * len(group))
