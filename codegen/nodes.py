@@ -120,7 +120,7 @@ class Function:
     params   buffers that the caller passes, in the order of the arguments
     outputs  how many of them, counted from the end, are written
     shared, thread  scratch buffers of those scopes, used anywhere in the body
-    in_place        pairs (input, output) of parameter positions that may be one and the same buffer
+    in_place        pairs (position among the inputs, position among the outputs) that may be one and the same buffer
     """
 
     name: str

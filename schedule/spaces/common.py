@@ -33,9 +33,17 @@ def inline_elementwise(s: Schedule, keep: Iterable[Stage] = ()) -> None:
             s.compute_inline(stage)
 
 
-def divisors(n: int, limit: int | None = None) -> list[int]:
-    """The divisors of ``n`` in order, up to ``limit``."""
-    return [d for d in range(1, min(n, limit or n) + 1) if n % d == 0]
+def isolate_anchor(s: Schedule) -> tuple[Stage, Stage] | None:
+    """Inline what is elementwise around the anchor; returns the output's stage and the one that computes the anchor.
+
+    The two differ, so that the anchor can be computed in registers inside the output's loops. None where the output has
+    another shape than the anchor.
+    """
+    out, stage = output_of(s), s[s.workload.anchor]
+    inline_elementwise(s, keep=[stage])
+    if out.tensor.shape != stage.tensor.shape:
+        return None
+    return (out, s.cache_write(out)) if out is stage else (out, stage)
 
 
 def fuse_all(s: Schedule, stage: Stage, axes: Sequence[LoopAxis]) -> LoopAxis:

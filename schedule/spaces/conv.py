@@ -21,8 +21,7 @@ from ..stage import Stage
 from .common import (
     Window,
     fuse_all,
-    inline_elementwise,
-    output_of,
+    isolate_anchor,
     register_tiles,
     step_cycles,
     tail_cut,
@@ -45,16 +44,13 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
         else:
             general(s, d, target)
         return
-    out = output_of(s)
-    conv = s[anchor]
-    inline_elementwise(s, keep=[conv])
-    if out.tensor.shape != anchor.shape:
+    isolated = isolate_anchor(s)
+    if isolated is None:
         general(s, d, target)
         return
+    out, conv = isolated
     algorithms = ["direct", *([f"winograd{m}" for m in (2, 4)] if can_use_winograd(anchor, lanes) else [])]
     algorithm = d.choose("algorithm", algorithms, default_algorithm(anchor, algorithms, target))
-    if out is conv:
-        conv = s.cache_write(out)
     if algorithm != "direct":
         winograd(s, d, target, conv, out, int(algorithm.removeprefix("winograd")))
         return
@@ -109,14 +105,11 @@ def grouped(s: Schedule, d: Decider, target: Target) -> None:
     """Convolution whose channels lie in one block (N, 1, H, W, C), group by group; the last vector may be short."""
     anchor = s.workload.anchor
     lanes = target.lanes()
-    out = output_of(s)
-    conv = s[anchor]
-    inline_elementwise(s, keep=[conv])
-    if out.tensor.shape != anchor.shape:
+    isolated = isolate_anchor(s)
+    if isolated is None:
         general(s, d, target)
         return
-    if out is conv:
-        conv = s.cache_write(out)
+    out, conv = isolated
     groups = int(cast(int, anchor.attrs.get("groups", 1)))
     channels = anchor.shape[4] // groups
     vectors = -(-channels // lanes)
@@ -169,14 +162,11 @@ def window(s: Schedule, d: Decider, target: Target) -> None:
     if not is_image(s, anchor) or len(anchor.reduce_axes) != 2:
         general(s, d, target)
         return
-    out = output_of(s)
-    conv = s[anchor]
-    inline_elementwise(s, keep=[conv])
-    if out.tensor.shape != anchor.shape:
+    isolated = isolate_anchor(s)
+    if isolated is None:
         general(s, d, target)
         return
-    if out is conv:
-        conv = s.cache_write(out)
+    out, conv = isolated
     window_y, window_x = windows(anchor)
     limit = target.vector_registers - 4
     options = [

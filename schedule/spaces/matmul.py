@@ -14,7 +14,7 @@ from ..decide import Decider
 from ..schedule import Schedule
 from ..space import register
 from ..stage import Stage
-from .common import fuse_all, inline_elementwise, output_of, register_tiles, step_cycles, tail_cut
+from .common import fuse_all, isolate_anchor, register_tiles, step_cycles, tail_cut
 from .general import general
 
 
@@ -27,14 +27,11 @@ def matmul(s: Schedule, d: Decider, target: Target) -> None:
     if not suits or 0 in anchor.shape or anchor.shape[-1] < lanes:
         general(s, d, target)
         return
-    out = output_of(s)
-    product = s[anchor]
-    inline_elementwise(s, keep=[product])
-    if out.tensor.shape != anchor.shape:
+    isolated = isolate_anchor(s)
+    if isolated is None:
         general(s, d, target)
         return
-    if out is product:
-        product = s.cache_write(out)
+    out, product = isolated
     m, n, k = anchor.shape[-2], anchor.shape[-1], anchor.reduce_axes[0].extent
     row_options = [r for r in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 28) if r <= m]
     tiles = [(r, v) for r, _, v in register_tiles(row_options, [1], [1, 2, 3, 4], target)]
