@@ -64,7 +64,7 @@ def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m
     if not whole:
         s.compute_at(data, out, ty_o)
     _transform_input(s, rows, data)
-    _transform_filter(s, filter_rows, kernel, vectors * lanes, lanes)
+    _transform_filter(s, filter_rows, kernel, group // vectors, vectors * lanes, lanes)
     s.transform_layout(data, [[]] * 7, [(4, 0), (5, 0), (0, 0), (1, 0), (2, 0), (3, 0), (6, 0)])
     if whole:
         s.parallel(data, fuse_all(s, data, data.leaves[:4]))
@@ -233,9 +233,12 @@ def _unrolled(s: Schedule, stage: Stage, axes: list[LoopAxis], lane: LoopAxis) -
     s.vectorize(stage, lane)
 
 
-def _transform_filter(s: Schedule, filter_rows: Stage, kernel: Stage, panel: int, lanes: int) -> None:
-    """G g G^T, once when the model is built, packed as [OC / panel][i][j][IC][panel]."""
-    s.transform_layout(kernel, [[], [], [panel], []], [(2, 0), (0, 0), (1, 0), (3, 0), (2, 1)])
+def _transform_filter(s: Schedule, filter_rows: Stage, kernel: Stage, panels: int, panel: int, lanes: int) -> None:
+    """G g G^T, once when the model is built.
+
+    Packed as [OC / (panels * panel)][i][j][panels][IC][panel]: a group of output channels reads it from end to end.
+    """
+    s.transform_layout(kernel, [[], [], [panels, panel], []], [(2, 0), (0, 0), (1, 0), (2, 1), (3, 0), (2, 2)])
     i, j, oc, ic = kernel.leaves
     oc_o, oc_i = s.split(kernel, oc, lanes, tail="guard")
     s.reorder(kernel, [oc_o, ic, i, j, oc_i])
