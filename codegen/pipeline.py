@@ -31,7 +31,6 @@ PASSES: tuple[Pass, ...] = (
     passes.merge_conditions,
 )
 
-LEVELS = ("te", "schedule", "loops", "llvm", "asm")
 _numbers = itertools.count()
 
 
@@ -65,7 +64,7 @@ def _through_passes(fn: Function, target: Target) -> Function:
 
 
 def levels(schedule: Schedule, target: Target, name: str = "kernel") -> dict[str, Callable[[], str]]:
-    """The text of every level of one kernel, each made when it is asked for; keys are :data:`LEVELS`."""
+    """The text of every level of one kernel, each made when it is asked for; outermost level first."""
     fn = lower_schedule(schedule, target, name)
 
     def llvm_ir() -> str:

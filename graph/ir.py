@@ -96,12 +96,6 @@ class Graph:
                     result.setdefault(v, []).append(n)
         return result
 
-    def replace_value(self, old: Value, new: Value) -> None:
-        """Let every reader of ``old``, graph outputs included, read ``new``."""
-        for n in self.nodes:
-            n.inputs = [new if v is old else v for v in n.inputs]
-        self.outputs = [new if v is old else v for v in self.outputs]
-
     def remove(self, nodes: Iterable[Node]) -> None:
         """Drop nodes; the caller has redirected the readers of their outputs."""
         gone = {id(n) for n in nodes}

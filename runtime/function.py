@@ -17,9 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..codegen.build import build_kernel
-from ..codegen.emit_program import emit_program
 from ..codegen.kernel import Kernel
-from ..codegen.llvm import compile_object
 from ..errors import InputError
 from ..schedule.decide import Default
 from ..schedule.schedule import Schedule
@@ -28,9 +26,8 @@ from ..target import Target
 from ..te import dtype as dt
 from ..te.tensor import Compute
 from ..te.workload import Workload, workload
-from .executable import Executable, TensorSpec
 from .prepare import prepared
-from .single import single_program
+from .single import single_executable
 
 
 class Function:
@@ -39,7 +36,7 @@ class Function:
     def __init__(self, schedule: Schedule, kernel: Kernel, target: Target) -> None:
         self.schedule = schedule
         self.kernel = kernel
-        self._executable = _executable(schedule.workload, kernel, target)
+        self._executable = single_executable(kernel, target)
 
     def __call__(self, *arrays: Any) -> Any:
         """Compute. Inputs are checked (InputError); constant ones are put into the layout that the schedule chose."""
@@ -92,14 +89,3 @@ def build(
         task = what if isinstance(what, Workload) else workload(what)
         schedule = instantiate(task, Default(), target)
     return Function(schedule, build_kernel(schedule, target), target)
-
-
-def _executable(work: Workload, kernel: Kernel, target: Target) -> Executable:
-    program = single_program(kernel, target.threads)
-    entry = compile_object(emit_program(program, target), target)
-    names = [p.name for p in kernel.params]
-    names = [f"{name}_{i}" if names.count(name) > 1 else name for i, name in enumerate(names)]
-    specs = [TensorSpec(name, p.dtype, p.shape) for name, p in zip(names, kernel.params, strict=True)]
-    split = len(work.inputs)
-    none = np.empty(0, np.uint8)
-    return Executable(program, (kernel.object_code, entry), none, specs[:split], specs[split:], target)

@@ -8,13 +8,11 @@ from __future__ import annotations
 import numpy as np
 
 from ..codegen.detect import host_target
-from ..codegen.emit_program import emit_program
-from ..codegen.kernel import Kernel, Param
-from ..codegen.llvm import compile_object
+from ..codegen.kernel import Param
 from ..schedule.layout import apply_layout
 from .arrays import Array
-from .executable import Executable, TensorSpec
-from .single import single_program
+from .executable import Executable
+from .single import single_executable
 
 
 def prepared(param: Param, array: Array, loaded: dict[str, Executable] | None = None) -> Array:
@@ -27,7 +25,7 @@ def prepared(param: Param, array: Array, loaded: dict[str, Executable] | None = 
     loaded = {} if loaded is None else loaded
     symbol = param.prepare.symbol
     if symbol not in loaded:
-        loaded[symbol] = _executable(param.prepare)
+        loaded[symbol] = single_executable(param.prepare, host_target(1))  # it was compiled for this machine
     return np.asarray(loaded[symbol](np.ascontiguousarray(array)))
 
 
@@ -36,12 +34,3 @@ def identity(param: Param) -> str:
     if param.prepare is not None:
         return param.prepare.symbol
     return repr(param.layout)
-
-
-def _executable(kernel: Kernel) -> Executable:
-    """Load a preparing kernel; it was compiled for this machine."""
-    target = host_target(1)
-    program = single_program(kernel, 1)
-    entry = compile_object(emit_program(program, target), target)
-    specs = [TensorSpec(f"{p.name}_{i}", p.dtype, p.shape) for i, p in enumerate(kernel.params)]
-    return Executable(program, (kernel.object_code, entry), np.empty(0, np.uint8), specs[:1], specs[1:], target)

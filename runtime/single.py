@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from ..codegen.emit_program import emit_program
 from ..codegen.kernel import Kernel
+from ..codegen.llvm import compile_object
 from ..codegen.program import KernelCall, Program, Slot
+from ..target import Target
 from .arrays import ALIGNMENT
+from .executable import Executable, TensorSpec
 
 
 def single_program(kernel: Kernel, threads: int) -> Program:
@@ -14,3 +20,15 @@ def single_program(kernel: Kernel, threads: int) -> Program:
     shared, thread = (-(-n // ALIGNMENT) * ALIGNMENT for n in (kernel.shared_bytes, kernel.thread_bytes))
     call = KernelCall(kernel.symbol, tuple(slots), shared=0, thread=shared, thread_bytes=thread)
     return Program((call,), inputs, kernel.outputs, shared + threads * thread, threads)
+
+
+def single_executable(kernel: Kernel, target: Target) -> Executable:
+    """What runs one kernel, compiled for ``target``, on arrays."""
+    program = single_program(kernel, target.threads)
+    entry = compile_object(emit_program(program, target), target)
+    names = [p.name for p in kernel.params]
+    names = [f"{name}_{i}" if names.count(name) > 1 else name for i, name in enumerate(names)]
+    specs = [TensorSpec(name, p.dtype, p.shape) for name, p in zip(names, kernel.params, strict=True)]
+    none = np.empty(0, np.uint8)
+    split = program.inputs
+    return Executable(program, (kernel.object_code, entry), none, specs[:split], specs[split:], target)

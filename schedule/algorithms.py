@@ -77,10 +77,11 @@ class Algorithms(ScheduleState):
 
     def precomputed_for(self, source: Placeholder) -> Stage | None:
         """The stage whose values stand in for a constant input in the kernel, if one does."""
-        moved = [s for s in self.live_stages() if s.precomputed and s.attach is None]
-        if not any(source in s.inputs() for s in self.live_stages() if s.precomputed):
-            return None
-        return next((s for s in moved if any(not c.precomputed for c in self.consumers(s.tensor))), None)
+        for s in self.live_stages():
+            stands_in = s.precomputed and any(not c.precomputed for c in self.consumers(s.tensor))
+            if stands_in and any(source in needed.inputs() for needed in self._needed_by(s)):
+                return s
+        return None
 
     def stages_precomputed_for(self, result: Stage) -> list[Stage]:
         """The stages that run when the model is built to make ``result``, producers first."""

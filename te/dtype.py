@@ -42,10 +42,6 @@ def is_integer(dtype: str) -> bool:
     return dtype in SIGNED or dtype in UNSIGNED
 
 
-def is_signed(dtype: str) -> bool:
-    return dtype in SIGNED or dtype in FLOATS
-
-
 def rounded(value: float, dtype: str) -> float:
     """``value`` as the float ``dtype`` holds it: rounded to nearest, infinite where it is too large."""
     if dtype == "float64":

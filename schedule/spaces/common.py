@@ -110,6 +110,12 @@ def register_tiles(
                     yield r, c, v
 
 
+def tile_parts(extent: int, size: int) -> list[tuple[int, int]]:
+    """How tiles of ``size`` cover an extent: (number of tiles, their size), the incomplete last one apart."""
+    full, rest = divmod(extent, size)
+    return [(full, size)] * (full > 0) + [(1, rest)] * (rest > 0)
+
+
 def step_cycles(points: int, vectors: int, target: Target) -> float:
     """Estimated cycles of one reduction step on a tile of ``points`` x ``vectors`` accumulators.
 

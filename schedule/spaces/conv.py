@@ -25,6 +25,7 @@ from .common import (
     register_tiles,
     step_cycles,
     tail_cut,
+    tile_parts,
 )
 from .general import general
 from .winograd import MEMORY_BYTES_PER_CYCLE, Size, estimated_cycles, winograd
@@ -292,14 +293,10 @@ def _tile_cost(
     bytes_per_cycle = 24.0 if weight_bytes < 0.7 * target.l2_bytes else 7.0
     load_cycles = vectors * target.vector_bits / 8 / bytes_per_cycle
 
-    def parts(extent: int, size: int) -> list[tuple[int, int]]:
-        full, rest = divmod(extent, size)
-        return [(full, size)] * (full > 0) + [(1, rest)] * (rest > 0)
-
     total = 0.0
-    for count_y, y in parts(window_y.outputs, rows):
-        for count_x, x in parts(window_x.outputs, columns):
-            for count_v, v in parts(channel_tiles, vectors):
+    for count_y, y in tile_parts(window_y.outputs, rows):
+        for count_x, x in tile_parts(window_x.outputs, columns):
+            for count_v, v in tile_parts(channel_tiles, vectors):
                 cycles = max(step_cycles(y * x, v, target), load_cycles * v / vectors)
                 total += count_y * count_x * count_v * (cycles + 0.6)
     bodies = len(window_x.border_cuts(columns)) + 1

@@ -18,7 +18,7 @@ from ..axis import LoopAxis
 from ..decide import Decider
 from ..schedule import Schedule
 from ..stage import Stage
-from .common import fuse_all, register_tiles, step_cycles, tail_cut
+from .common import fuse_all, register_tiles, step_cycles, tail_cut, tile_parts
 
 
 def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m: int) -> None:
@@ -167,15 +167,11 @@ def _product_cost(tile: tuple[int, int, int], block: int, size: Size, target: Ta
     """Estimated cycles of one reduction step over a block, incomplete tiles included."""
     y, x, v = tile
 
-    def parts(extent: int, part: int) -> list[tuple[int, int]]:
-        full, rest = divmod(extent, part)
-        return [(full, part)] * (full > 0) + [(1, rest)] * (rest > 0)
-
     return sum(
         cy * cx * cv * (step_cycles(py * px, pv, target) + 0.6)
-        for cy, py in parts(block, y)
-        for cx, px in parts(size.tiles_x, x)
-        for cv, pv in parts(size.out_blocks, v)
+        for cy, py in tile_parts(block, y)
+        for cx, px in tile_parts(size.tiles_x, x)
+        for cv, pv in tile_parts(size.out_blocks, v)
     )
 
 

@@ -43,7 +43,6 @@ from ..expr import (
 from ..simplify import Bounds, bounds_of, simplify
 from ..tensor import Attr, Compute, Placeholder, Tensor, compute, reduce_axis
 
-Index: TypeAlias = Expr
 IndexMap: TypeAlias = Callable[..., ExprLike]
 
 
