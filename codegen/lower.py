@@ -84,7 +84,7 @@ class _Lowering:
     def __init__(self, schedule: Schedule) -> None:
         self.schedule = schedule
         self.memory: dict[Source, Buffer] = {}
-        self.thread: list[Buffer] = []
+        self.thread: dict[Stage, Buffer] = {}  # one for all pieces of a loop: they run one after another
         self._vars: dict[Expr, frozenset[Var]] = {}
 
     def vars(self, e: Expr) -> frozenset[Var]:
@@ -102,7 +102,7 @@ class _Lowering:
         shared = self._root_buffers(stages, s.workload.outputs)
         outputs = tuple(self.memory[t] for t in s.workload.outputs)
         body = self._root_nests(stages)
-        return Function(name, (*inputs, *outputs), len(outputs), body, shared, tuple(self.thread), in_place_pairs(s))
+        return Function(name, (*inputs, *outputs), len(outputs), body, shared, tuple(self.thread.values()), in_place_pairs(s))
 
     def preparation(self, source: Placeholder, name: str) -> Function:
         """The function that makes what stands in for a constant input, from that input in its own layout."""
@@ -112,7 +112,7 @@ class _Lowering:
         self.memory[source] = Buffer(source.name, source.shape, source.dtype, "param")
         shared = self._root_buffers(stages, (result.tensor,))
         body = self._root_nests(stages)
-        return Function(name, (self.memory[source], self.memory[result.tensor]), 1, body, shared, tuple(self.thread))
+        return Function(name, (self.memory[source], self.memory[result.tensor]), 1, body, shared, tuple(self.thread.values()))
 
     def _input(self, source: Placeholder) -> Buffer:
         """The parameter for an input: in the layout that the schedule gave it, or what was precomputed from it."""
@@ -328,8 +328,12 @@ class _Lowering:
                     )
             extents = tuple(r.extent for r in p.roots)
             shape = p.layout.physical_shape(extents) if p.layout else extents
-            buffer = Buffer(p.name, shape, p.tensor.dtype, self._scope_of(p, shape))
-            (self.thread if buffer.scope == "thread" else allocated).append(buffer)
+            kind = self._scope_of(p, shape)
+            buffer = self.thread.get(p) or Buffer(p.name, shape, p.tensor.dtype, kind)
+            if kind == "thread":
+                self.thread[p] = buffer
+            else:
+                allocated.append(buffer)
             scope = replace(scope, buffers={**scope.buffers, p.tensor: (buffer, origin)})
             parts.append(self.stage(p, scope))
         result = seq(*parts, remaining(scope))

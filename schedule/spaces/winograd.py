@@ -38,8 +38,8 @@ def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m
     tiles = [t for t in tiles if t[0] <= block and t[1] <= size.tiles_x and t[2] <= size.out_blocks]
     best = min(tiles, key=lambda t: _product_cost(t, block, size, target))
     tile_y, tile_x, vectors = d.choose("product_tile", [list(t) for t in tiles], list(best))
-    groups = [g for g in (1, 2, 4, 8, 16) if g <= size.out_blocks and g % vectors == 0] or [vectors]
-    group = d.choose("channel_group", groups, max((g for g in groups if g <= max(4, vectors)), default=groups[0]))
+    groups = channel_groups(size.out_blocks, vectors)
+    group = d.choose("channel_group", groups, max((g for g in groups if g <= max(6, vectors)), default=groups[0]))
     steps = d.choose("unroll_channels", [1, 2, 4], 1 if tile_y * tile_x * vectors >= 20 else 2)
 
     n, co, oh, ow, ci = out.leaves
@@ -143,6 +143,12 @@ def prefers_whole(size: Size, target: Target) -> bool:
     blocks = size.images * -(-size.tiles_y // max(1, int(BLOCK_SHARE * target.l2_bytes) // size.row_bytes))
     by_blocks = blocks * size.filter_bytes / _bytes_per_cycle(size.filter_bytes, target)
     return by_blocks > 0.6 * size.products
+
+
+def channel_groups(out_blocks: int, vectors: int) -> list[int]:
+    """Blocks of output channels to multiply before they are transformed back: no group is to be ragged if any is not."""
+    groups = [g for g in range(vectors, min(16, out_blocks) + 1, vectors)]
+    return [g for g in groups if out_blocks % g == 0] or groups or [vectors]
 
 
 def _bytes_per_cycle(size_bytes: int, target: Target) -> float:
