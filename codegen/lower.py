@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from ..errors import ScheduleError
-from ..schedule.axis import LoopAxis
+from ..schedule.axis import LoopAxis, bound_axes
 from ..schedule.schedule import Schedule
 from ..schedule.stage import Stage
 from ..te import dtype as dt
@@ -28,11 +28,14 @@ from ..te.expr import conjuncts as split_conjuncts
 from ..te.simplify import linear, simplify
 from ..te.tensor import Compute, Placeholder, Source
 from .in_place import in_place_pairs
-from .nodes import Alloc, Barrier, Buffer, For, Function, If, Let, Seq, Stmt, Store, seq
+from .nodes import Alloc, Barrier, Buffer, For, Function, If, Let, Prefetch, Seq, Stmt, Store, seq
 from .nodes import Scope as BufferScope
 
 STACK_LIMIT_BYTES = 32 * 1024
 """Larger buffers of an attached stage live in the thread's scratch memory."""
+
+L2_CACHE = 2
+"""Prefetched lines go there: a panel is as large as the first-level cache, which holds the one in use."""
 
 EMPTY = Seq(())
 
@@ -195,12 +198,18 @@ class _Lowering:
         return not reduced.isdisjoint(self.vars(guard))
 
     def _domain_guards(self, stage: Stage, coordinates: dict[Var, Expr]) -> list[Expr]:
-        """An attached stage computes a box that may stick out of the tensor."""
+        """An attached stage computes a box that may stick out of the tensor, or out of what its consumer computes."""
         if stage.region_min is None:
             return []
         guards = []
         for axis in stage.tensor.axes:
             guards += [coordinates[axis.var] >= 0, coordinates[axis.var] < axis.extent]
+        for d, axis in enumerate(stage.tensor.axes):
+            reader = self.schedule.point_reader(stage, d)
+            if reader is not None and reader[0].region_min is not None:
+                consumer, dimension = reader
+                end = binary("add", consumer._resolve(reader[0].region_min[dimension]), consumer.roots[dimension].extent)
+                guards.append(coordinates[axis.var] < end)
         return guards
 
     # ------------------------------------------------------------------ loops
@@ -243,22 +252,26 @@ class _Lowering:
             def inside(sc: Scope) -> Stmt:
                 def after_lets(sc: Scope) -> Stmt:
                     def remaining(sc: Scope) -> Stmt:
-                        return self.loops(stage, rest, sc, waiting, body, attached, last)
+                        nest = self.loops(stage, rest, sc, waiting, body, attached, last)
+                        ahead = self._prefetches(stage, leaf, rest, sc) if attached and nest is not EMPTY else EMPTY
+                        return seq(ahead, nest)
 
                     return self._attached(stage, leaf, sc, remaining) if attached else remaining(sc)
 
                 return self._fused_parts(leaf, sc, after_lets)
 
-            inner = seq(*self._pieces(leaf, scope, waiting, inside))
+            inner = seq(*self._pieces(leaf, rest, scope, waiting, inside))
         if isinstance(condition, Const) or inner is EMPTY:
             return inner
         return If(condition, inner)
 
-    def _pieces(self, leaf: LoopAxis, scope: Scope, guards: Guards, inside: Callable[[Scope], Stmt]) -> list[Stmt]:
+    def _pieces(
+        self, leaf: LoopAxis, rest: Sequence[LoopAxis], scope: Scope, guards: Guards, inside: Callable[[Scope], Stmt]
+    ) -> list[Stmt]:
         """One loop for each piece that the cuts make of a leaf."""
         made: list[Stmt] = []
         for low, high in _ranges(leaf):
-            low, high = self._narrow(leaf, low, high, scope, guards)
+            low, high = self._narrow(leaf, rest, low, high, scope, guards)
             if high <= low:
                 continue
             inner = inside(scope.ranged(leaf.var, low, high))
@@ -272,12 +285,19 @@ class _Lowering:
                 made.append(For(leaf.var, const(low), const(high - low), leaf.annotation, inner))
         return made
 
-    def _narrow(self, leaf: LoopAxis, low: int, high: int, scope: Scope, guards: Guards) -> tuple[int, int]:
-        """Shorten a range by the guards that compare its variable alone with a constant."""
+    def _narrow(
+        self, leaf: LoopAxis, rest: Sequence[LoopAxis], low: int, high: int, scope: Scope, guards: Guards
+    ) -> tuple[int, int]:
+        """Shorten a range by the guards that compare its variable with a constant, whatever the loops inside do."""
+        inner = {a.var: (0, a.extent - 1) for x in rest for a in bound_axes(x)}
         for g in guards:
-            if any(v is not leaf.var and v not in scope.values for v in self.vars(g)):
+            if leaf.var not in self.vars(g):
                 continue
-            low, high = _narrowed(substitute(g, scope.values), leaf.var, low, high)
+            g = substitute(g, scope.values)
+            if self.vars(g) != {leaf.var}:
+                g = simplify(g, {**scope.bounds, **inner, leaf.var: (low, high - 1)})
+            if self.vars(g) == {leaf.var}:
+                low, high = _narrowed(g, leaf.var, low, high)
         return low, high
 
     def _fused_parts(self, leaf: LoopAxis, scope: Scope, inside: Callable[[Scope], Stmt]) -> Stmt:
@@ -348,6 +368,32 @@ class _Lowering:
         for n in shape:
             size *= n
         return "stack" if size <= STACK_LIMIT_BYTES else "thread"
+
+    def _prefetches(self, stage: Stage, leaf: LoopAxis, inner: Sequence[LoopAxis], scope: Scope) -> Stmt:
+        """Ask for what a loop reads some iterations later: one line for each vector read, or each point of loops inside."""
+        wanted = [p for p in stage.prefetches if p.axis is leaf and leaf.var in scope.bounds]
+        if not wanted:
+            return EMPTY
+        coordinates = stage.coordinates()
+        parts: list[Stmt] = []
+        for p in wanted:
+            ahead = {leaf.var: binary("add", leaf.var, p.distance)}
+            for read in stage.reads():
+                if read.source is not p.source:
+                    continue
+                indices = [substitute(i, coordinates) for i in read.indices]
+                used = frozenset().union(*map(self.vars, indices))
+                loops = [x for x in inner if any(a.var in used for a in bound_axes(x))]
+                known = dict.fromkeys((x.var for x in loops if x.annotation == "vectorize"), const(0))
+                start = replace(scope, values={**scope.values, **known})
+
+                def one(sc: Scope, _: Guards, indices: Sequence[Expr] = indices, ahead: dict[Var, Expr] = ahead) -> Stmt:
+                    located = self._located(Read(p.source, tuple(substitute(i, sc.values) for i in indices), "float32"), sc)
+                    assert isinstance(located, Read) and isinstance(located.source, Buffer)
+                    return Prefetch(located.source, tuple(substitute(i, ahead) for i in located.indices), L2_CACHE)
+
+                parts.append(self.loops(stage, [x for x in loops if x.var not in known], start, [], one, attached=False))
+        return seq(*parts)
 
     # ------------------------------------------------------------------ memory
 

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import get_args
 
 from ..errors import ScheduleError
-from ..te.expr import Axis, Const, Expr, Read, Reduce, Var, rewrite, substitute
+from ..te.expr import Axis, Const, Expr, Read, Reduce, Var, binary, rewrite, substitute
 from ..te.region import region
 from ..te.simplify import simplify
 from ..te.tensor import Compute, Placeholder, Source
 from .axis import LoopAxis, bound_axes
 from .layout import BlockedLayout
-from .stage import Bounds, Stage, StageScope
+from .stage import Bounds, Prefetching, Stage, StageScope
 from .state import AxisLike, ScheduleState, StageLike
 from .trace import primitive
 
@@ -65,6 +65,11 @@ class Placement(ScheduleState):
         for reader in readers:
             inner, bounds = _inner_and_bounds(reader, at, a)
             coordinates = reader.coordinates()
+            if reader is not at:
+                tight, ranges = self._coordinates_inside(reader, at)
+                coordinates.update(tight)
+                inner.update(ranges)
+                bounds.update(ranges)
             for read in reader.reads():
                 if read.source is not st.tensor:
                     continue
@@ -82,6 +87,24 @@ class Placement(ScheduleState):
             root.extent = _clipped(minima[d], extents[d], st.tensor.shape[d])
         st.region_min = minima
         st.attach = (at, a)
+
+    def _coordinates_inside(self, reader: Stage, at: Stage) -> tuple[dict[Var, Expr], Bounds]:
+        """Coordinates of a stage all of whose loops are inside a loop of ``at``, over whole dimensions.
+
+        That leaves out the points by which a loop that was split by a guarded factor, or a tile that is computed for
+        such a loop, sticks out. Also the ranges of the variables.
+        """
+        coordinates: dict[Var, Expr] = {}
+        ranges: Bounds = {}
+        for d, axis in enumerate(reader.tensor.axes):
+            stage, dimension = reader, d
+            while (outer := self.point_reader(stage, dimension)) is not None and outer[0] is not at:
+                stage, dimension = outer
+            assert stage.region_min is not None
+            root = stage.roots[dimension]
+            coordinates[axis.var] = binary("add", stage._resolve(stage.region_min[dimension]), root.var)
+            ranges[root.var] = (0, max(root.extent - 1, 0))
+        return coordinates, ranges
 
     @primitive
     def cache_write(self, stage: StageLike) -> Stage:
@@ -173,6 +196,31 @@ class Placement(ScheduleState):
             where = "at root" if st.attach is None else "inside a loop"
             raise ScheduleError(f"set_scope({st.name}, {scope}): not possible for a stage computed {where}")
         st.scope = scope
+
+    @primitive
+    def prefetch(self, stage: StageLike, tensor: StageLike, axis: AxisLike, distance: int) -> None:
+        """Ask for memory ahead of its use: what ``axis`` reads of a tensor ``distance`` iterations later.
+
+            for k in 0..64:              ->    for k in 0..64:
+              C[...] += A[k] * W[k]              prefetch W[k + 16]
+                                                 C[...] += A[k] * W[k]
+                                               prefetch(C, W, k, 16)
+
+        Past the end of the loop it goes on in the same step through memory, into what the layout stores there: with
+        a packed tensor, the next panel. A prefetch never faults. Loops inside of ``axis`` that the reads depend on are
+        run for it too; a vectorised one counts as one cache line.
+        """
+        st = self[stage]
+        a = self._leaf(st, axis, "prefetch")
+        source = self.tensor(tensor)
+        if isinstance(distance, bool) or not isinstance(distance, int) or distance < 1:
+            raise ScheduleError(f"prefetch({source.name}): distance is {distance!r}; it must be an integer of 1 or more")
+        if source not in st.inputs():
+            names = ", ".join(i.name for i in st.inputs())
+            raise ScheduleError(f"prefetch({source.name}): stage {st.name} does not read it; it reads {names}")
+        if a.annotation in ("unroll", "vectorize"):
+            raise ScheduleError(f"prefetch({source.name}): the loop {a.name} is marked {a.annotation}; name one around it")
+        st.prefetches.append(Prefetching(source, a, distance))
 
 
 def _inlined(e: Expr, producer: Stage) -> Expr | None:

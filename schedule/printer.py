@@ -35,6 +35,9 @@ def _stage_lines(schedule: Schedule, stage: Stage, depth: int) -> list[str]:
             lines.append(f"{'  ' * depth}{_target(stage)} = {_identity_text(stage)}   # over the spatial loops below")
         lines += _loop_lines(leaf, depth)
         depth += 1
+        for p in stage.prefetches:
+            if p.axis is leaf:
+                lines.append(f"{'  ' * depth}prefetch {p.source.name}, {leaf.name} + {p.distance}")
         for producer in schedule.live_stages():
             if producer.attach is not None and producer.attach[0] is stage and producer.attach[1] is leaf:
                 lines += _stage_lines(schedule, producer, depth)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import ScheduleError
@@ -12,6 +13,17 @@ from .axis import LoopAxis, bound_axes, new_axis, value
 from .layout import BlockedLayout
 
 Bounds = dict[Var, tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Prefetching:
+    """While ``axis`` runs, ask for what it will read of ``source`` ``distance`` iterations later."""
+
+    source: Source
+    axis: LoopAxis
+    distance: int
+
+
 StageScope = Literal["auto", "register", "stack", "thread", "shared"]
 
 
@@ -28,6 +40,7 @@ class Stage:
     precomputed     whether it is computed when the model is built
     scope           where its values live while attached; ``auto`` lets lowering choose
     layout          memory layout of its buffer, None: row-major
+    prefetches      what its loops ask for ahead of time
     """
 
     def __init__(self, name: str, tensor: Compute, axis_names: Sequence[str] | None = None) -> None:
@@ -46,6 +59,7 @@ class Stage:
         self.precomputed = False
         self.scope: StageScope = "auto"
         self.layout: BlockedLayout | None = None
+        self.prefetches: list[Prefetching] = []
         self._names = taken
         self._reads: tuple[Expr, list[Read]] | None = None
 

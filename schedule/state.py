@@ -65,6 +65,19 @@ class ScheduleState:
         """The live stages that read a tensor."""
         return [s for s in self.live_stages() if source in s.inputs()]
 
+    def point_reader(self, stage: Stage, dimension: int) -> tuple[Stage, int] | None:
+        """The stage inside whose loops this one is computed, and its dimension, if it alone reads this dimension point
+        by point: then no coordinate is needed that the reader does not have.
+        """
+        consumer = stage.attach[0] if stage.attach else None
+        if consumer is None or self.consumers(stage.tensor) != [consumer]:
+            return None
+        wanted = [r.indices[dimension] for r in consumer.reads() if r.source is stage.tensor]
+        for d, axis in enumerate(consumer.tensor.axes):
+            if all(i is axis.var for i in wanted):
+                return consumer, d
+        return None
+
     def tensor(self, name: str | Source | Stage) -> Source:
         """Find a stage's tensor or an input, by name or by itself."""
         if isinstance(name, Stage):

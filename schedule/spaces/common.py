@@ -76,6 +76,12 @@ class Window:
         first = output * self.stride - self.pad_before
         return first >= 0 and first + (self.taps - 1) * self.dilation < self.inputs
 
+    def share_inside(self) -> float:
+        """Share of all taps of all outputs that lie on the input."""
+        taps = [t * self.dilation - self.pad_before for t in range(self.taps)]
+        inside = sum(0 <= o * self.stride + t < self.inputs for o in range(self.outputs) for t in taps)
+        return inside / max(1, self.outputs * self.taps)
+
     def border_cuts(self, tile: int, limit: int = 3) -> list[int]:
         """Cuts of the loop over tiles of outputs that set apart the tiles where some tap falls on padding.
 

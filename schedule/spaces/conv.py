@@ -219,10 +219,12 @@ def default_algorithm(anchor: Compute, algorithms: list[str], target: Target) ->
         steps *= axis.extent
     vectors = anchor.elements // target.lanes()
     weight_bytes = steps * anchor.shape[1] * anchor.shape[4] * 4
-    direct = max(vectors * steps / 0.97, weight_bytes / MEMORY_BYTES_PER_CYCLE)
-    costs = {"direct": direct}
+    on_image = 1.0  # taps on padding are skipped
+    for window in windows(anchor):
+        on_image *= window.share_inside()
+    costs = {"direct": max(vectors * steps * on_image / 0.98, weight_bytes / MEMORY_BYTES_PER_CYCLE)}
     for name in algorithms[1:]:
-        costs[name] = 1.1 * estimated_cycles(Size.of(anchor, int(name.removeprefix("winograd"))), target)
+        costs[name] = 1.05 * estimated_cycles(Size.of(anchor, int(name.removeprefix("winograd"))), target)
     return min(costs, key=lambda name: costs[name])
 
 

@@ -32,15 +32,16 @@ def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m
     height, width = out.tensor.shape[2:4]
 
     whole = d.choose("input", ["block", "whole"], "whole" if prefers_whole(size, target) else "block") == "whole"
-    block_options = sorted({b for b in (1, 2, 3, 4, 6, 7, 8, 14) if b < size.tiles_y} | {size.tiles_y})
+    block_options = sorted({b for b in (1, 2, 3, 4, 5, 6, 7, 8, 10, 14) if b < size.tiles_y} | {size.tiles_y})
     block = d.choose("tile_rows", block_options, default_rows(size, block_options, whole, target))
-    tiles = list(register_tiles((1, 2, 3, 4), range(1, 15), (1, 2, 4), target))
-    tiles = [t for t in tiles if t[0] <= block and t[1] <= size.tiles_x and t[2] <= size.out_blocks]
-    best = min(tiles, key=lambda t: _product_cost(t, block, size, target))
-    tile_y, tile_x, vectors = d.choose("product_tile", [list(t) for t in tiles], list(best))
+    tiles = list(register_tiles((1,), range(1, 29), (1, 2, 4), target))
+    tiles = [t for t in tiles if t[1] <= block * size.tiles_x and t[2] <= size.out_blocks]
+    best = min(tiles, key=lambda t: _product_cost(t, block, size, target) * (1 + 0.01 * t[2]))
+    points, vectors = d.choose("product_tile", [list(t[1:]) for t in tiles], list(best[1:]))
     groups = channel_groups(size.out_blocks, vectors)
     group = d.choose("channel_group", groups, max((g for g in groups if g <= max(6, vectors)), default=groups[0]))
-    steps = d.choose("unroll_channels", [1, 2, 4], 1 if tile_y * tile_x * vectors >= 20 else 2)
+    steps = d.choose("unroll_channels", [1, 2, 4], 1 if points * vectors >= 20 else 2)
+    ahead = d.choose("prefetch", [False, True], True)
 
     n, co, oh, ow, ci = out.leaves
     ty, i = s.split(out, oh, m, tail="guard")
@@ -51,7 +52,7 @@ def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m
     s.reorder(out, [n, *outer, ty_i, tx, co_i, i, j, ci])
     s.compute_at(columns, out, co_i)
     s.compute_at(product, out, outer[-1])
-    _multiply(s, product, product_tile, tile_y, tile_x, vectors, steps)
+    _multiply(s, product, product_tile, points, vectors, steps, _row_ends(size, block))
     for axis in (i, j):
         s.unroll(out, axis)
     s.vectorize(out, ci)
@@ -63,11 +64,14 @@ def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m
     _transform_columns(s, columns)
     if not whole:
         s.compute_at(data, out, ty_o)
-    _transform_input(s, rows, data)
+    _transform_input(s, rows, data, size)
+    if ahead:
+        _, channel, *_ = product_tile.leaves
+        s.prefetch(product_tile, kernel, channel, size.in_blocks * channel.extent)
     _transform_filter(s, filter_rows, kernel, group // vectors, vectors * lanes, lanes)
-    s.transform_layout(data, [[]] * 7, [(4, 0), (5, 0), (0, 0), (1, 0), (2, 0), (3, 0), (6, 0)])
+    s.transform_layout(data, [[]] * 5, [(2, 0), (3, 0), (0, 0), (1, 0), (4, 0)])
     if whole:
-        s.parallel(data, fuse_all(s, data, data.leaves[:4]))
+        s.parallel(data, fuse_all(s, data, data.leaves[:3]))
     s.parallel(out, fuse_all(s, out, [n, outer[0]]))
 
 
@@ -117,8 +121,8 @@ class Size:
         return self.points * self.in_blocks * self.out_blocks * self.lanes**2 * 4
 
 
-BLOCK_SHARE = 0.3
-"""Share of the second-level cache that the transformed input of a block may take."""
+BLOCK_SHARE, LARGE_BLOCK_SHARE = 0.3, 0.6
+"""Share of the second-level cache that the transformed input of a block may take, with a small and a large filter."""
 
 MEMORY_BYTES_PER_CYCLE = 7.0
 L3_BYTES_PER_CYCLE = 14.0
@@ -129,8 +133,8 @@ def estimated_cycles(size: Size, target: Target) -> float:
     """Cycles of the whole convolution on one core, in units of one vector multiply-add."""
     per_transform = 5.0 * size.points  # measured: loads, two passes of short sums, stores
     transforms = size.tiles * (size.in_blocks + size.out_blocks) * per_transform
-    rate = MEMORY_BYTES_PER_CYCLE if size.filter_bytes > target.l3_bytes // 8 else L3_BYTES_PER_CYCLE
-    return size.products + size.filter_bytes / rate + transforms
+    rate = MEMORY_BYTES_PER_CYCLE if size.filter_bytes > target.l2_bytes else L3_BYTES_PER_CYCLE
+    return max(size.products, size.filter_bytes / rate) + transforms
 
 
 def prefers_whole(size: Size, target: Target) -> bool:
@@ -159,24 +163,31 @@ def _bytes_per_cycle(size_bytes: int, target: Target) -> float:
 
 
 def default_rows(size: Size, options: list[int], whole: bool, target: Target) -> int:
-    """Rows of tiles in a block: transformed input for a quarter of the second-level cache, work for all threads."""
+    """Rows of tiles in a block: few blocks of equal size, their transformed input in the second-level cache."""
     if whole:
         product_row_bytes = size.tiles_x * size.points * 4 * size.lanes * 4
-        fitting = [b for b in options if b * product_row_bytes <= 0.6 * target.l2_bytes]
-        return fitting[-1] if fitting else options[0]
-    limit = max(1, size.images * size.tiles_y // target.threads)
-    fitting = [b for b in options if b * size.row_bytes <= BLOCK_SHARE * target.l2_bytes and b <= limit]
-    return fitting[-1] if fitting else options[0]
+        most = int(0.6 * target.l2_bytes) // product_row_bytes
+    else:
+        share = BLOCK_SHARE if size.filter_bytes < target.l2_bytes else LARGE_BLOCK_SHARE
+        most = int(share * target.l2_bytes) // size.row_bytes
+        most = min(most, size.images * size.tiles_y // target.threads)
+    blocks = -(-size.tiles_y // max(1, most))
+    even = -(-size.tiles_y // blocks)
+    return min((b for b in options if b >= even), default=options[-1])
+
+
+def _row_ends(size: Size, block: int) -> list[int]:
+    """Numbers of tiles in a block at which some block ends: those of a whole one, and of an incomplete last one."""
+    return sorted({rows * size.tiles_x for rows in (block, size.tiles_y % block) if rows})
 
 
 def _product_cost(tile: tuple[int, int, int], block: int, size: Size, target: Target) -> float:
-    """Estimated cycles of one reduction step over a block, incomplete tiles included."""
-    y, x, v = tile
-
+    """Estimated cycles of one reduction step over all blocks of an image, incomplete tiles included."""
+    _, points, v = tile
     return sum(
-        cy * cx * cv * (step_cycles(py * px, pv, target) + 0.6)
-        for cy, py in tile_parts(block, y)
-        for cx, px in tile_parts(size.tiles_x, x)
+        cb * cp * cv * (step_cycles(pp, pv, target) + 0.6)
+        for cb, rows in tile_parts(size.tiles_y, block)
+        for cp, pp in tile_parts(rows * size.tiles_x, points)
         for cv, pv in tile_parts(size.out_blocks, v)
     )
 
@@ -189,44 +200,41 @@ def _transform_columns(s: Schedule, columns: Stage) -> None:
     s.vectorize(columns, lane)
 
 
-def _multiply(s: Schedule, product: Stage, local: Stage, tile_y: int, tile_x: int, vectors: int, steps: int) -> None:
-    """The matrix products: a register tile of tiles x channels over all input channels."""
-    n, ty, tx, oc, i, j, lane = product.leaves
-    ty_o, ty_i = s.split(product, ty, tile_y, tail="guard")
-    tx_o, tx_i = s.split(product, tx, tile_x, tail="guard")
+def _multiply(
+    s: Schedule, product: Stage, local: Stage, points: int, vectors: int, steps: int, ends: list[int]
+) -> None:
+    """The matrix products: a register tile of ``points`` tiles x channels over all input channels."""
+    t, oc, i, j, lane = product.leaves
+    t_o, t_i = s.split(product, t, points, tail="guard")
     oc_o, oc_i = s.split(product, oc, vectors, tail="guard")
-    s.reorder(product, [n, i, j, oc_o, ty_o, tx_o, ty_i, tx_i, oc_i, lane])
-    s.compute_at(local, product, tx_o)
-    for axis in (ty_i, tx_i, oc_i):
-        s.unroll(product, axis)
-    s.vectorize(product, lane)
-    for axis, extent, size in ((ty_o, ty.extent, tile_y), (tx_o, tx.extent, tile_x)):
-        s.partition(product, axis, tail_cut(extent, size))
+    s.reorder(product, [i, j, oc_o, t_o, t_i, oc_i, lane])
+    s.compute_at(local, product, t_o)
+    _unrolled(s, product, [t_i, oc_i], lane)
+    cuts = {cut for end in ends for cut in tail_cut(end, points)}
+    cuts |= {end // points for end in ends}
+    s.partition(product, t_o, sorted(c for c in cuts if 0 < c < t_o.extent))
 
-    b, y, x, channel, row, column, local_lane = local.roots
+    *spatial, local_lane = local.roots
     ic_o, ic_i = local.reduce_roots
-    s.reorder(local, [ic_o, ic_i, b, row, column, y, x, channel, local_lane])
+    tile, channel, row, column = spatial
+    s.reorder(local, [ic_o, ic_i, row, column, tile, channel, local_lane])
     if steps > 1 and ic_i.extent % steps == 0:
         _, step = s.split(local, ic_i, steps)
         s.unroll(local, step)
-    for axis in (b, row, column, y, x, channel):
-        s.unroll(local, axis)
-    s.vectorize(local, local_lane)
+    _unrolled(s, local, spatial, local_lane)
 
 
-def _transform_input(s: Schedule, rows: Stage, data: Stage) -> None:
+def _transform_input(s: Schedule, rows: Stage, data: Stage, size: Size) -> None:
     """B^T d B for one tile and channel block at a time; tiles on the border have code of their own."""
-    n, ty, tx, ic, i, j, lane = data.leaves
-    s.reorder(data, [n, ty, tx, ic, i, j, lane])
+    t, ic, i, j, lane = data.leaves
+    ty, tx = s.split(data, t, size.tiles_x)
+    s.reorder(data, [ty, tx, ic, i, j, lane])
     s.compute_at(rows, data, ic)
     _unrolled(s, data, [i, j], lane)
     if tx.extent > 2:
         s.partition(data, tx, [1, tx.extent - 1])
-    *_, row, column, row_lane = rows.roots
-    outer = rows.roots[:4]
-    for axis in outer:
-        s.unroll(rows, axis)
-    _unrolled(s, rows, [row, column], row_lane)
+    first, block, row, column, row_lane = rows.roots
+    _unrolled(s, rows, [first, block, row, column], row_lane)
 
 
 def _unrolled(s: Schedule, stage: Stage, axes: list[LoopAxis], lane: LoopAxis) -> None:

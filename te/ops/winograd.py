@@ -12,10 +12,12 @@ ACM TOMS 2020, study the choice).
 Each one-dimensional transform is a stage whose element is picked by its position: with that loop unrolled, an
 element is its own short sum. The stages, for channel-blocked images (n, c_o, h, w, c_i):
 
-    rows, input    B^T d B    (n, ty, tx, ic_o, i, j, ic_i)
+    rows, input    B^T d B    (t, ic_o, i, j, ic_i)
     filter_rows, filter       G g G^T    (i, j, oc, ic)
-    product        the sum over input channels    (n, ty, tx, oc_o, i, j, oc_i)
+    product        the sum over input channels    (t, oc_o, i, j, oc_i)
     columns, and the convolution itself    A^T M A
+
+t numbers the tiles of all images, row by row.
 """
 
 from __future__ import annotations
@@ -98,20 +100,21 @@ def winograd(conv: Compute, m: int = 4) -> Compute:
     a = m + TAPS - 1
     tiles_y, tiles_x = -(-height // m), -(-width // m)
 
+    tiles = n * tiles_y * tiles_x
+
     def pixel(b: Expr, c: Expr, y: Expr, x: Expr, lane: Expr) -> Expr:
         inside = all_of(y >= 0, y < in_height, x >= 0, x < in_width)
         return select(inside, data[b, c, y, x, lane], const(0.0, data.dtype))
 
-    rows = compute(
-        (n, tiles_y, tiles_x, ic_blocks, a, a, block),
-        lambda b, ty, tx, ic_o, i, s, ic_i: _transformed(
-            t.input, i, lambda r: pixel(b, ic_o, ty * m + (r - top), tx * m + s - left, ic_i)
-        ),
-        name="rows",
-    )
+    def row(t_: Var, ic_o: Var, i: Var, s: Var, ic_i: Var) -> Expr:
+        line, tx = t_ // tiles_x, t_ % tiles_x
+        image, ty = (line // tiles_y, line % tiles_y) if n > 1 else (const(0, "int64"), line)
+        return _transformed(t.input, i, lambda r: pixel(image, ic_o, ty * m + (r - top), tx * m + s - left, ic_i))
+
+    rows = compute((tiles, ic_blocks, a, a, block), row, name="rows")
     transformed = compute(
         rows.shape,
-        lambda b, ty, tx, ic_o, i, j, ic_i: _transformed(t.input, j, lambda s: rows[b, ty, tx, ic_o, i, s, ic_i]),
+        lambda t_, ic_o, i, j, ic_i: _transformed(t.input, j, lambda s: rows[t_, ic_o, i, s, ic_i]),
         name="input",
     )
     out_channels = oc_blocks * block
@@ -127,31 +130,27 @@ def winograd(conv: Compute, m: int = 4) -> Compute:
     )
     k_o, k_i = reduce_axis(ic_blocks, "ic_o"), reduce_axis(min(block, channels), "ic_i")
 
-    def channel_sum(b: Var, ty: Var, tx: Var, oc_o: Var, i: Var, j: Var, oc_i: Var) -> Reduce:
+    def channel_sum(t_: Var, oc_o: Var, i: Var, j: Var, oc_i: Var) -> Reduce:
         ic = k_o.var * block + k_i.var
-        term = transformed[b, ty, tx, k_o, i, j, k_i] * kernel[i, j, oc_o * block + oc_i, ic]
+        term = transformed[t_, k_o, i, j, k_i] * kernel[i, j, oc_o * block + oc_i, ic]
         return reduce_sum(term, (k_o, k_i), where=ic < channels if channels % block and ic_blocks > 1 else None)
 
     product = compute(
-        (n, tiles_y, tiles_x, oc_blocks, a, a, block),
+        (tiles, oc_blocks, a, a, block),
         channel_sum,
         name="product",
         tag="winograd_product",
     )
     columns = compute(
-        (n, tiles_y, tiles_x, oc_blocks, m, a, block),
-        lambda b, ty, tx, oc_o, y, j, oc_i: _transformed(t.output, y, lambda i: product[b, ty, tx, oc_o, i, j, oc_i]),
+        (tiles, oc_blocks, m, a, block),
+        lambda t_, oc_o, y, j, oc_i: _transformed(t.output, y, lambda i: product[t_, oc_o, i, j, oc_i]),
         name="columns",
     )
-    return compute(
-        conv.shape,
-        lambda b, oc_o, y, x, oc_i: _transformed(
-            t.output, x % m, lambda j: columns[b, y // m, x // m, oc_o, y % m, j, oc_i]
-        ),
-        name=conv.name,
-        tag="winograd",
-        attrs={"m": m},
-    )
+    def pixel_out(b: Var, oc_o: Var, y: Var, x: Var, oc_i: Var) -> Expr:
+        tile = (b * tiles_y + y // m) * tiles_x + x // m
+        return _transformed(t.output, x % m, lambda j: columns[tile, oc_o, y % m, j, oc_i])
+
+    return compute(conv.shape, pixel_out, name=conv.name, tag="winograd", attrs={"m": m})
 
 
 # ------------------------------------------------------------------------------------------- parts
