@@ -17,6 +17,8 @@ Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
 ALIGNMENT = 64
 HUGE_PAGE_BYTES = 2 * 1024 * 1024
+PRIVATE: dict[str, int] = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+"""Memory that may be shared with other processes, Python's default, gets no huge pages from Linux."""
 
 
 def empty_aligned(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
@@ -38,7 +40,7 @@ def empty_pages(size_bytes: int) -> Array:
         raw = empty_aligned((size_bytes,), np.dtype(np.uint8))
         raw.fill(0)
         return raw
-    block = mmap.mmap(-1, size_bytes + HUGE_PAGE_BYTES)
+    block = mmap.mmap(-1, size_bytes + HUGE_PAGE_BYTES, **PRIVATE)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with suppress(OSError):  # a kernel without huge pages: small ones do
             block.madvise(mmap.MADV_HUGEPAGE)
