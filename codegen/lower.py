@@ -252,11 +252,12 @@ class _Lowering:
             def inside(sc: Scope) -> Stmt:
                 def after_lets(sc: Scope) -> Stmt:
                     def remaining(sc: Scope) -> Stmt:
-                        nest = self.loops(stage, rest, sc, waiting, body, attached, last)
-                        ahead = self._prefetches(stage, leaf, rest, sc) if attached and nest is not EMPTY else EMPTY
-                        return seq(ahead, nest)
+                        return self.loops(stage, rest, sc, waiting, body, attached, last)
 
-                    return self._attached(stage, leaf, sc, remaining) if attached else remaining(sc)
+                    if not attached:
+                        return remaining(sc)
+                    nest = self._attached(stage, leaf, sc, remaining)
+                    return nest if nest is EMPTY else seq(self._prefetches(stage, leaf, rest, sc), nest)
 
                 return self._fused_parts(leaf, sc, after_lets)
 

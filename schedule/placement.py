@@ -199,7 +199,8 @@ class Placement(ScheduleState):
 
     @primitive
     def prefetch(self, stage: StageLike, tensor: StageLike, axis: AxisLike, distance: int) -> None:
-        """Ask for memory ahead of its use: what ``axis`` reads of a tensor ``distance`` iterations later.
+        """Ask for memory ahead of its use: what ``axis`` reads of a tensor ``distance`` iterations later (0: in this one,
+        after what is computed first).
 
             for k in 0..64:              ->    for k in 0..64:
               C[...] += A[k] * W[k]              prefetch W[k + 16]
@@ -213,8 +214,8 @@ class Placement(ScheduleState):
         st = self[stage]
         a = self._leaf(st, axis, "prefetch")
         source = self.tensor(tensor)
-        if isinstance(distance, bool) or not isinstance(distance, int) or distance < 1:
-            raise ScheduleError(f"prefetch({source.name}): distance is {distance!r}; it must be an integer of 1 or more")
+        if isinstance(distance, bool) or not isinstance(distance, int) or distance < 0:
+            raise ScheduleError(f"prefetch({source.name}): distance is {distance!r}; it must be an integer of 0 or more")
         if source not in st.inputs():
             names = ", ".join(i.name for i in st.inputs())
             raise ScheduleError(f"prefetch({source.name}): stage {st.name} does not read it; it reads {names}")

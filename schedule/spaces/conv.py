@@ -8,6 +8,7 @@ structure; the cutting is done by ``partition``).
 
 from __future__ import annotations
 
+from math import prod
 from typing import cast
 
 from ...target import Target
@@ -63,6 +64,8 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
     taps_unrolled = d.choose("unroll_taps", ["x", "xy"], "x")
     steps = d.choose("unroll_channels", [1, 2, 4], default_channel_unroll(anchor, rows * columns * vectors))
 
+    ahead = len(anchor.reduce_axes) == 4 and d.choose("prefetch", [False, True], prefers_prefetch(anchor, target))
+
     n, co, oh, ow, ci = out.leaves
     if ci.extent > lanes:  # one block holds all channels: its vectors take the place of the blocks
         n = s.fuse(out, n, co)
@@ -82,6 +85,11 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
     few = target.threads > 1 and chunks < 4 * target.threads
     s.parallel(out, fuse_all(s, out, outer if few else outer[:3]))
 
+    if d.choose("prefetch_operands", [False, True], True):
+        for source in out.inputs():
+            if source is not conv.tensor and source.shape == anchor.shape:
+                s.prefetch(out, source, ow_o, 0)
+
     image, channels, row, column, lane = conv.roots
     reduced = list(conv.reduce_roots)
     spatial = [image, row, column, channels]  # channels innermost: one broadcast serves all of a point's vectors
@@ -95,10 +103,14 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
     s.unroll(conv, taps_x)
     if taps_unrolled == "xy" or (rows > 1 and window_y.has_border()):
         s.unroll(conv, taps_y)
-    if len(reduced) == 4 and steps > 1 and reduced[3].extent % steps == 0:
-        _, step = s.split(conv, reduced[3], steps)
+    rolled = reduced[-1]
+    if len(reduced) == 4 and steps > 1 and rolled.extent % steps == 0:
+        rolled, step = s.split(conv, rolled, steps)
         s.unroll(conv, step)
     mark_tile(s, conv, spatial, lane)
+    if ahead:
+        panel = prod(a.extent for a in anchor.reduce_axes) // (steps if rolled is not reduced[-1] else 1)
+        s.prefetch(conv, anchor.inputs()[-1], rolled, panel)
     pack_weights(s, anchor, vectors * lanes)
 
 
@@ -304,6 +316,11 @@ def _tile_cost(
     bodies = len(window_x.border_cuts(columns)) + 1
     bodies *= len(window_y.border_cuts(rows)) + 1 if rows > 1 else 1
     return total * (1 + 0.002 * bodies)
+
+
+def prefers_prefetch(anchor: Compute, target: Target) -> bool:
+    """Whether the weights are too large to be at hand when the kernel runs."""
+    return 4 * prod(anchor.inputs()[-1].shape) > target.l2_bytes // 2
 
 
 def default_channel_unroll(anchor: Compute, accumulators: int) -> int:

@@ -7,6 +7,8 @@ TOMS 2008, for the structure; without blocking k, because a panel fits the secon
 
 from __future__ import annotations
 
+from math import prod
+
 from ...target import Target
 from ...te.expr import Read, Var
 from ...te.tensor import Placeholder, Source
@@ -39,6 +41,7 @@ def matmul(s: Schedule, d: Decider, target: Target) -> None:
     rows, vectors = d.choose("tile", [list(t) for t in tiles], list(best))
     steps = d.choose("unroll_k", [1, 2, 4, 8], 4 if rows * vectors < 8 else 2 if rows * vectors < 16 else 1)
     order = d.choose("order", ["panels", "rows"], "panels")
+    ahead = d.choose("prefetch", [0, 1024, 2048, 4096, 8192, 16384], default_prefetch(product, m, target))
 
     panel = vectors * lanes
     *batch, mi, ni = out.leaves
@@ -60,12 +63,24 @@ def matmul(s: Schedule, d: Decider, target: Target) -> None:
     p_v, p_l = s.split(product, p_n, lanes, tail="guard")
     s.reorder(product, [*product_batch, p_k, p_m, p_v, p_l])
     if k % steps == 0 and steps > 1:
-        _, step = s.split(product, p_k, steps)
+        p_k, step = s.split(product, p_k, steps)
         s.unroll(product, step)
     for axis in (p_m, p_v):
         s.unroll(product, axis)
     s.vectorize(product, p_l)
     pack_right(s, product, panel, lanes)
+    right = right_hand_side(product)
+    if ahead and right is not None:
+        row_bytes = panel * 4 * (k // p_k.extent)
+        s.prefetch(product, right[0], p_k, max(1, ahead // row_bytes))
+
+
+def default_prefetch(product: Stage, rows: int, target: Target) -> int:
+    """How many bytes ahead to ask for a right-hand side that comes from memory and is soon used up; else 0."""
+    right = right_hand_side(product)
+    if right is None or 4 * prod(right[0].shape) <= target.l2_bytes:
+        return 0
+    return 4096 if rows <= 8 else 0
 
 
 def _tile_cost(tile: tuple[int, int], m: int, n: int, k: int, lanes: int, target: Target) -> float:
