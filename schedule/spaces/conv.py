@@ -12,7 +12,7 @@ from math import prod
 from typing import cast
 
 from ...target import Target
-from ...te.ops.winograd import applies
+from ...te.ops.winograd import applies, tile_sizes
 from ...te.tensor import Compute, Placeholder
 from ..axis import LoopAxis
 from ..decide import Decider
@@ -51,7 +51,7 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
         general(s, d, target)
         return
     out, conv = isolated
-    algorithms = ["direct", *([f"winograd{m}" for m in (2, 4)] if can_use_winograd(anchor, lanes) else [])]
+    algorithms = ["direct", *(f"winograd{m}" for m in winograd_tiles(anchor, lanes))]
     algorithm = d.choose("algorithm", algorithms, default_algorithm(anchor, algorithms, target))
     if algorithm != "direct":
         winograd(s, d, target, conv, out, int(algorithm.removeprefix("winograd")))
@@ -240,12 +240,13 @@ def default_algorithm(anchor: Compute, algorithms: list[str], target: Target) ->
     return min(costs, key=lambda name: costs[name])
 
 
-def can_use_winograd(anchor: Compute, lanes: int) -> bool:
-    """Whether the stages of :mod:`luthier.te.ops.winograd` compute this convolution, in blocks of whole vectors."""
-    data = anchor.inputs()[0]
-    weights = anchor.inputs()[-1]
+def winograd_tiles(anchor: Compute, lanes: int) -> list[int]:
+    """The m of F(m, r) by which the stages of :mod:`luthier.te.ops.winograd` compute this convolution in whole vectors."""
+    data, weights = anchor.inputs()[0], anchor.inputs()[-1]
     constant = isinstance(weights, Placeholder) and weights.constant
-    return applies(anchor) and anchor.shape[4] == lanes and constant and isinstance(data, Placeholder)
+    if not (applies(anchor) and anchor.shape[4] == lanes and constant and isinstance(data, Placeholder)):
+        return []
+    return tile_sizes(cast(tuple[int, ...], anchor.attrs["kernel"])[0])
 
 
 def is_image(s: Schedule, anchor: Compute) -> bool:

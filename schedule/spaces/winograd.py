@@ -2,7 +2,7 @@
 
 One block is some rows of tiles. For each block: transform its input for all channels; then for each group of output
 channels
-the (m + 2)^2 matrix products, and the inverse transform tile by tile with the epilogue. The transformed input of a
+the (m + r - 1)^2 matrix products, and the inverse transform tile by tile with the epilogue. The transformed input of a
 block is to stay in
 the second-level cache, the transformed filter is made when the model is built and packed in the order in which it is
 read.
@@ -11,6 +11,7 @@ read.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 from ...target import Target
 from ...te.tensor import Compute
@@ -22,7 +23,7 @@ from .common import fuse_all, register_tiles, step_cycles, tail_cut, tile_parts
 
 
 def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m: int) -> None:
-    """Schedule ``conv``, a stage that ``out`` reads element by element, as F(m x m, 3 x 3)."""
+    """Schedule ``conv``, a stage that ``out`` reads element by element, as F(m x m, r x r)."""
     lanes = target.lanes()
     size = Size.of(conv.tensor, m)
     stages = s.use_algorithm(conv, "winograd", {"m": m})
@@ -35,7 +36,9 @@ def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m
     block_options = sorted({b for b in (1, 2, 3, 4, 5, 6, 7, 8, 10, 14) if b < size.tiles_y} | {size.tiles_y})
     block = d.choose("tile_rows", block_options, default_rows(size, block_options, whole, target))
     tiles = list(register_tiles((1,), range(1, 29), (1, 2, 4), target))
-    tiles = [t for t in tiles if t[1] <= block * size.tiles_x and t[2] <= size.out_blocks]
+    of_one_group = size.out_blocks // size.groups
+    tiles = [t for t in tiles if t[1] <= block * size.tiles_x and t[2] <= of_one_group]
+    tiles = [t for t in tiles if size.groups == 1 or of_one_group % t[2] == 0]
     best = min(tiles, key=lambda t: _product_cost(t, block, size, target) * (1 + 0.01 * t[2]))
     points, vectors = d.choose("product_tile", [list(t[1:]) for t in tiles], list(best[1:]))
     groups = channel_groups(size.out_blocks, vectors)
@@ -67,7 +70,7 @@ def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m
     _transform_input(s, rows, data, size)
     if ahead:
         _, channel, *_ = product_tile.leaves
-        s.prefetch(product_tile, kernel, channel, size.in_blocks * channel.extent)
+        s.prefetch(product_tile, kernel, channel, size.in_blocks // size.groups * channel.extent)
     _transform_filter(s, filter_rows, kernel, group // vectors, vectors * lanes, lanes)
     s.transform_layout(data, [[]] * 5, [(2, 0), (3, 0), (0, 0), (1, 0), (4, 0)])
     if whole:
@@ -80,9 +83,11 @@ def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """The problem: images, tiles of m x m outputs, channel blocks of ``lanes``."""
+    """The problem: images, tiles of m x m outputs, blocks of ``lanes`` channels; groups of equal size."""
 
     m: int
+    taps: int
+    groups: int
     images: int
     tiles_y: int
     tiles_x: int
@@ -94,12 +99,13 @@ class Size:
     def of(conv: Compute, m: int) -> Size:
         n, out_blocks, height, width, lanes = conv.shape
         in_blocks = conv.inputs()[0].shape[1]
-        return Size(m, n, -(-height // m), -(-width // m), in_blocks, out_blocks, lanes)
+        taps, groups = cast(tuple[int, ...], conv.attrs["kernel"])[0], cast(int, conv.attrs["groups"])
+        return Size(m, taps, groups, n, -(-height // m), -(-width // m), in_blocks, out_blocks, lanes)
 
     @property
     def points(self) -> int:
         """Products per tile and channel pair."""
-        return (self.m + 2) ** 2
+        return (self.m + self.taps - 1) ** 2
 
     @property
     def tiles(self) -> int:
@@ -108,7 +114,7 @@ class Size:
     @property
     def products(self) -> float:
         """Cycles of the matrix products."""
-        return self.tiles * self.points * self.in_blocks * self.lanes * self.out_blocks / 0.9
+        return self.tiles * self.points * self.in_blocks // self.groups * self.lanes * self.out_blocks / 0.9
 
     @property
     def row_bytes(self) -> int:
@@ -118,7 +124,7 @@ class Size:
     @property
     def filter_bytes(self) -> int:
         """Transformed filter."""
-        return self.points * self.in_blocks * self.out_blocks * self.lanes**2 * 4
+        return self.points * self.in_blocks // self.groups * self.out_blocks * self.lanes**2 * 4
 
 
 BLOCK_SHARE, LARGE_BLOCK_SHARE = 0.3, 0.6

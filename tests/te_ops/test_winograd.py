@@ -12,13 +12,13 @@ from luthier.te.evaluate import evaluate
 from luthier.te.ops.winograd import applies, transforms, winograd
 
 
-@pytest.mark.parametrize("m", [2, 4, 6])
-def test_one_dimensional_filtering(m):
-    t = transforms(m)
+@pytest.mark.parametrize("m, taps", [(2, 3), (4, 3), (6, 3), (2, 5), (4, 5)])
+def test_one_dimensional_filtering(m, taps):
+    t = transforms(m, taps)
     rng = np.random.default_rng(m)
-    d, g = rng.standard_normal(m + 2), rng.standard_normal(3)
+    d, g = rng.standard_normal(m + taps - 1), rng.standard_normal(taps)
     y = np.array(t.output) @ ((np.array(t.filter) @ g) * (np.array(t.input) @ d))
-    np.testing.assert_allclose(y, [d[i : i + 3] @ g for i in range(m)], rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(y, [d[i : i + taps] @ g for i in range(m)], rtol=1e-9, atol=1e-9)
 
 
 def test_f2_has_exact_matrices():
@@ -46,11 +46,31 @@ def test_stages_are_the_convolution(m, size, pad):
     assert error < {2: 2e-6, 4: 5e-6, 6: 5e-5}[m]
 
 
+@pytest.mark.parametrize(
+    "options, m",
+    [
+        ({"kernel": (5, 5), "pad": 2, "size": (9, 7)}, 2),
+        ({"kernel": (5, 5), "pad": 2, "size": (9, 7)}, 4),
+        ({"kernel": (5, 5), "pad": 1, "size": (5, 6)}, 4),
+        ({"channels": 64, "groups": 2, "outputs": 96, "size": (6, 5)}, 4),
+        ({"channels": 48, "groups": 3, "outputs": 48, "kernel": (5, 5), "pad": 2, "size": (4, 3)}, 2),
+    ],
+)
+def test_other_filters_and_groups(options, m):
+    workload = conv_relu(**{"channels": 32, "outputs": 16, **options})
+    conv, inputs = workload.stages[0], list(workload.inputs[:2])
+    rng = np.random.default_rng(1)
+    arrays = [rng.standard_normal(p.shape).astype(np.float32) for p in inputs]
+    (expected,) = evaluate(te.workload(conv, inputs), arrays, dtype="float64")
+    (found,) = evaluate(te.workload(winograd(conv, m), inputs), arrays)
+    assert np.abs(found - expected).max() / np.abs(expected).max() < 2e-5
+
+
 def test_only_what_fits_is_rewritten():
-    for options in ({"stride": 2}, {"kernel": (1, 1), "pad": 0}, {"dilation": 2}, {"plain": True, "channels": 3}):
+    for options in ({"stride": 2}, {"kernel": (1, 1), "pad": 0}, {"dilation": 2}, {"groups": 2}, {"plain": True, "channels": 3}):
         conv = conv_relu(outputs=16, **options).stages[0]
         assert not applies(conv)
-        with pytest.raises(ExpressionError, match="not a 3x3"):
+        with pytest.raises(ExpressionError, match="not a 3x3 or 5x5"):
             winograd(conv)
     with pytest.raises(ExpressionError, match="m is 3"):
         winograd(conv_relu(outputs=16).stages[0], 3)
