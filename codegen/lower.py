@@ -27,6 +27,7 @@ from ..te.expr import Compare, Const, Expr, Read, Reduce, Var, binary, compare, 
 from ..te.expr import conjuncts as split_conjuncts
 from ..te.simplify import linear, simplify
 from ..te.tensor import Compute, Placeholder, Source
+from .combiners import combine, identity
 from .in_place import in_place_pairs
 from .nodes import Alloc, Barrier, Buffer, For, Function, If, Let, Prefetch, Seq, Stmt, Store, seq
 from .nodes import Scope as BufferScope
@@ -105,7 +106,9 @@ class _Lowering:
         shared = self._root_buffers(stages, s.workload.outputs)
         outputs = tuple(self.memory[t] for t in s.workload.outputs)
         body = self._root_nests(stages)
-        return Function(name, (*inputs, *outputs), len(outputs), body, shared, tuple(self.thread.values()), in_place_pairs(s))
+        return Function(
+            name, (*inputs, *outputs), len(outputs), body, shared, tuple(self.thread.values()), in_place_pairs(s)
+        )
 
     def preparation(self, source: Placeholder, name: str) -> Function:
         """The function that makes what stands in for a constant input, from that input in its own layout."""
@@ -115,7 +118,9 @@ class _Lowering:
         self.memory[source] = Buffer(source.name, source.shape, source.dtype, "param")
         shared = self._root_buffers(stages, (result.tensor,))
         body = self._root_nests(stages)
-        return Function(name, (self.memory[source], self.memory[result.tensor]), 1, body, shared, tuple(self.thread.values()))
+        return Function(
+            name, (self.memory[source], self.memory[result.tensor]), 1, body, shared, tuple(self.thread.values())
+        )
 
     def _input(self, source: Placeholder) -> Buffer:
         """The parameter for an input: in the layout that the schedule gave it, or what was precomputed from it."""
@@ -175,15 +180,15 @@ class _Lowering:
         guards = [g for g in guards if g not in reduce_guards]
         inner = leaves[first:]
         spatial = [a for a in inner if a.kind == "spatial"]
-        identity = const(_identity(body.combiner, body.dtype), body.dtype)
+        nothing = const(identity(body.combiner, body.dtype), body.dtype)
 
         def start(sc: Scope, _: Guards) -> Stmt:
-            return self._store(target, identity, sc)
+            return self._store(target, nothing, sc)
 
         def update(sc: Scope, _: Guards) -> Stmt:
             buffer, indices = target
             old = Read(buffer, indices, buffer.dtype)
-            return self._store(target, _combine(body.combiner, old, term), sc)
+            return self._store(target, combine(body.combiner, old, term), sc)
 
         def both(sc: Scope, left: Guards) -> Stmt:
             nest = self.loops(stage, spatial, sc, left, start, attached=False)
@@ -208,7 +213,9 @@ class _Lowering:
             reader = self.schedule.point_reader(stage, d)
             if reader is not None and reader[0].region_min is not None:
                 consumer, dimension = reader
-                end = binary("add", consumer._resolve(reader[0].region_min[dimension]), consumer.roots[dimension].extent)
+                end = binary(
+                    "add", consumer._resolve(reader[0].region_min[dimension]), consumer.roots[dimension].extent
+                )
                 guards.append(coordinates[axis.var] < end)
         return guards
 
@@ -371,30 +378,32 @@ class _Lowering:
         return "stack" if size <= STACK_LIMIT_BYTES else "thread"
 
     def _prefetches(self, stage: Stage, leaf: LoopAxis, inner: Sequence[LoopAxis], scope: Scope) -> Stmt:
-        """Ask for what a loop reads some iterations later: one line for each vector read, or each point of loops inside."""
-        wanted = [p for p in stage.prefetches if p.axis is leaf and leaf.var in scope.bounds]
-        if not wanted:
-            return EMPTY
-        coordinates = stage.coordinates()
-        parts: list[Stmt] = []
-        for p in wanted:
-            ahead = {leaf.var: binary("add", leaf.var, p.distance)}
+        """What a loop asks for ahead of time: a line for each vector read, at each point of the loops inside."""
+        parts = []
+        for p in stage.prefetches:
+            if p.axis is not leaf or (p.distance and leaf.var not in scope.bounds):
+                continue
             for read in stage.reads():
-                if read.source is not p.source:
-                    continue
-                indices = [substitute(i, coordinates) for i in read.indices]
-                used = frozenset().union(*map(self.vars, indices))
-                loops = [x for x in inner if any(a.var in used for a in bound_axes(x))]
-                known = dict.fromkeys((x.var for x in loops if x.annotation == "vectorize"), const(0))
-                start = replace(scope, values={**scope.values, **known})
-
-                def one(sc: Scope, _: Guards, indices: Sequence[Expr] = indices, ahead: dict[Var, Expr] = ahead) -> Stmt:
-                    located = self._located(Read(p.source, tuple(substitute(i, sc.values) for i in indices), "float32"), sc)
-                    assert isinstance(located, Read) and isinstance(located.source, Buffer)
-                    return Prefetch(located.source, tuple(substitute(i, ahead) for i in located.indices), L2_CACHE)
-
-                parts.append(self.loops(stage, [x for x in loops if x.var not in known], start, [], one, attached=False))
+                if read.source is p.source:
+                    parts.append(self._prefetch(stage, read, leaf, p.distance, inner, scope))
         return seq(*parts)
+
+    def _prefetch(
+        self, stage: Stage, read: Read, leaf: LoopAxis, distance: int, inner: Sequence[LoopAxis], scope: Scope
+    ) -> Stmt:
+        ahead = {leaf.var: leaf.var + distance}
+        wanted = substitute(read, stage.coordinates())
+        used = self.vars(wanted)
+        around = [x for x in inner if any(a.var in used for a in bound_axes(x))]
+        vectors = [x for x in around if x.annotation == "vectorize"]
+        start = replace(scope, values={**scope.values, **{x.var: const(0) for x in vectors}})
+
+        def one(sc: Scope, _: Guards) -> Stmt:
+            place = self._located(substitute(wanted, sc.values), sc)
+            assert isinstance(place, Read) and isinstance(place.source, Buffer)
+            return Prefetch(place.source, tuple(substitute(i, ahead) for i in place.indices), L2_CACHE)
+
+        return self.loops(stage, [x for x in around if x not in vectors], start, [], one, attached=False)
 
     # ------------------------------------------------------------------ memory
 
@@ -454,25 +463,3 @@ def _narrowed(guard: Expr, var: Var, low: int, high: int) -> tuple[int, int]:
     if c > 0:  # c * var + k <= 0
         return low, min(high, (-k) // c + 1)
     return max(low, -((-k) // -c)), high
-
-
-_IDENTITY = {"sum": 0, "prod": 1, "all": True, "any": False}
-
-
-def _identity(combiner: str, dtype: str) -> int | float | bool:
-    """The value of an empty reduction."""
-    if combiner in _IDENTITY:
-        return _IDENTITY[combiner]
-    if dt.is_float(dtype):
-        return float("inf") if combiner == "min" else float("-inf")
-    bits = dt.bits(dtype)
-    if dtype in dt.SIGNED:
-        return (1 << (bits - 1)) - 1 if combiner == "min" else -(1 << (bits - 1))
-    return (1 << bits) - 1 if combiner == "min" else 0
-
-
-_OPERATION = {"sum": "add", "prod": "mul", "min": "min", "max": "max", "all": "and", "any": "or"}
-
-
-def _combine(combiner: str, old: Expr, term: Expr) -> Expr:
-    return binary(_OPERATION[combiner], old, term)  # type: ignore[arg-type]

@@ -199,8 +199,7 @@ class Placement(ScheduleState):
 
     @primitive
     def prefetch(self, stage: StageLike, tensor: StageLike, axis: AxisLike, distance: int) -> None:
-        """Ask for memory ahead of its use: what ``axis`` reads of a tensor ``distance`` iterations later (0: in this one,
-        after what is computed first).
+        """Ask for memory ahead of its use: what ``axis`` reads of a tensor ``distance`` iterations later.
 
             for k in 0..64:              ->    for k in 0..64:
               C[...] += A[k] * W[k]              prefetch W[k + 16]
@@ -209,18 +208,21 @@ class Placement(ScheduleState):
 
         Past the end of the loop it goes on in the same step through memory, into what the layout stores there: with
         a packed tensor, the next panel. A prefetch never faults. Loops inside of ``axis`` that the reads depend on are
-        run for it too; a vectorised one counts as one cache line.
+        run for it too; a vectorised one counts as one cache line. With distance 0, it asks for what an iteration reads
+        after it has computed the stages inside of it.
         """
         st = self[stage]
         a = self._leaf(st, axis, "prefetch")
         source = self.tensor(tensor)
         if isinstance(distance, bool) or not isinstance(distance, int) or distance < 0:
-            raise ScheduleError(f"prefetch({source.name}): distance is {distance!r}; it must be an integer of 0 or more")
+            raise ScheduleError(
+                f"prefetch({source.name}): distance is {distance!r}; it must be 0 or a positive integer"
+            )
         if source not in st.inputs():
             names = ", ".join(i.name for i in st.inputs())
             raise ScheduleError(f"prefetch({source.name}): stage {st.name} does not read it; it reads {names}")
         if a.annotation in ("unroll", "vectorize"):
-            raise ScheduleError(f"prefetch({source.name}): the loop {a.name} is marked {a.annotation}; name one around it")
+            raise ScheduleError(f"prefetch({source.name}): {a.name} is marked {a.annotation}; name a loop around it")
         st.prefetches.append(Prefetching(source, a, distance))
 
 

@@ -29,7 +29,8 @@ from .common import (
     tile_parts,
 )
 from .general import general
-from .winograd import MEMORY_BYTES_PER_CYCLE, Size, estimated_cycles, winograd
+from .winograd import winograd
+from .winograd_cost import MEMORY_BYTES_PER_CYCLE, Size, estimated_cycles
 
 
 @register("conv2d")
@@ -83,12 +84,13 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
     s.partition(out, co_o, tail_cut(co.extent, vectors))
     chunks = outer[0].extent * outer[1].extent * outer[2].extent
     few = target.threads > 1 and chunks < 4 * target.threads
-    s.parallel(out, fuse_all(s, out, outer if few else outer[:3]))
+    innermost = fuse_all(s, out, outer) if few else outer[-1]
+    s.parallel(out, innermost if few else fuse_all(s, out, outer[:3]))
 
     if d.choose("prefetch_operands", [False, True], True):
         for source in out.inputs():
             if source is not conv.tensor and source.shape == anchor.shape:
-                s.prefetch(out, source, ow_o, 0)
+                s.prefetch(out, source, innermost, 0)
 
     image, channels, row, column, lane = conv.roots
     reduced = list(conv.reduce_roots)
@@ -234,14 +236,15 @@ def default_algorithm(anchor: Compute, algorithms: list[str], target: Target) ->
     on_image = 1.0  # taps on padding are skipped
     for window in windows(anchor):
         on_image *= window.share_inside()
-    costs = {"direct": max(vectors * steps * on_image / 0.98, weight_bytes / MEMORY_BYTES_PER_CYCLE)}
+    direct = max(vectors * steps * on_image / 0.98, weight_bytes / MEMORY_BYTES_PER_CYCLE)
+    costs = {"direct": direct / target.threads}
     for name in algorithms[1:]:
         costs[name] = 1.05 * estimated_cycles(Size.of(anchor, int(name.removeprefix("winograd"))), target)
     return min(costs, key=lambda name: costs[name])
 
 
 def winograd_tiles(anchor: Compute, lanes: int) -> list[int]:
-    """The m of F(m, r) by which the stages of :mod:`luthier.te.ops.winograd` compute this convolution in whole vectors."""
+    """The m of the F(m, r) that compute this convolution in whole vectors (:mod:`luthier.te.ops.winograd`)."""
     data, weights = anchor.inputs()[0], anchor.inputs()[-1]
     constant = isinstance(weights, Placeholder) and weights.constant
     if not (applies(anchor) and anchor.shape[4] == lanes and constant and isinstance(data, Placeholder)):

@@ -10,16 +10,13 @@ read.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import cast
-
 from ...target import Target
-from ...te.tensor import Compute
 from ..axis import LoopAxis
 from ..decide import Decider
 from ..schedule import Schedule
 from ..stage import Stage
 from .common import fuse_all, register_tiles, step_cycles, tail_cut, tile_parts
+from .winograd_cost import Size, best_plan, channel_groups, row_options
 
 
 def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m: int) -> None:
@@ -32,9 +29,9 @@ def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m
     product_tile = s.cache_write(product)
     height, width = out.tensor.shape[2:4]
 
-    whole = d.choose("input", ["block", "whole"], "whole" if prefers_whole(size, target) else "block") == "whole"
-    block_options = sorted({b for b in (1, 2, 3, 4, 5, 6, 7, 8, 10, 14) if b < size.tiles_y} | {size.tiles_y})
-    block = d.choose("tile_rows", block_options, default_rows(size, block_options, whole, target))
+    whole = d.choose("input", ["block", "whole"], "whole" if best_plan(size, target).whole else "block") == "whole"
+    plan = best_plan(size, target, whole)
+    block = d.choose("tile_rows", row_options(size), plan.rows)
     tiles = list(register_tiles((1,), range(1, 29), (1, 2, 4), target))
     of_one_group = size.out_blocks // size.groups
     tiles = [t for t in tiles if t[1] <= block * size.tiles_x and t[2] <= of_one_group]
@@ -42,7 +39,7 @@ def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m
     best = min(tiles, key=lambda t: _product_cost(t, block, size, target) * (1 + 0.01 * t[2]))
     points, vectors = d.choose("product_tile", [list(t[1:]) for t in tiles], list(best[1:]))
     groups = channel_groups(size.out_blocks, vectors)
-    group = d.choose("channel_group", groups, max((g for g in groups if g <= max(6, vectors)), default=groups[0]))
+    group = d.choose("channel_group", groups, max((g for g in groups if g <= plan.group), default=groups[0]))
     steps = d.choose("unroll_channels", [1, 2, 4], 1 if points * vectors >= 20 else 2)
     ahead = d.choose("prefetch", [False, True], True)
 
@@ -75,111 +72,10 @@ def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m
     s.transform_layout(data, [[]] * 5, [(2, 0), (3, 0), (0, 0), (1, 0), (4, 0)])
     if whole:
         s.parallel(data, fuse_all(s, data, data.leaves[:3]))
-    s.parallel(out, fuse_all(s, out, [n, outer[0]]))
+    s.parallel(out, fuse_all(s, out, [n, *outer] if whole else [n, ty_o]))
 
 
-# ---------------------------------------------------------------------------------------- estimates
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """The problem: images, tiles of m x m outputs, blocks of ``lanes`` channels; groups of equal size."""
-
-    m: int
-    taps: int
-    groups: int
-    images: int
-    tiles_y: int
-    tiles_x: int
-    in_blocks: int
-    out_blocks: int
-    lanes: int
-
-    @staticmethod
-    def of(conv: Compute, m: int) -> Size:
-        n, out_blocks, height, width, lanes = conv.shape
-        in_blocks = conv.inputs()[0].shape[1]
-        taps, groups = cast(tuple[int, ...], conv.attrs["kernel"])[0], cast(int, conv.attrs["groups"])
-        return Size(m, taps, groups, n, -(-height // m), -(-width // m), in_blocks, out_blocks, lanes)
-
-    @property
-    def points(self) -> int:
-        """Products per tile and channel pair."""
-        return (self.m + self.taps - 1) ** 2
-
-    @property
-    def tiles(self) -> int:
-        return self.images * self.tiles_y * self.tiles_x
-
-    @property
-    def products(self) -> float:
-        """Cycles of the matrix products."""
-        return self.tiles * self.points * self.in_blocks // self.groups * self.lanes * self.out_blocks / 0.9
-
-    @property
-    def row_bytes(self) -> int:
-        """Transformed input of one row of tiles."""
-        return self.tiles_x * self.points * self.in_blocks * self.lanes * 4
-
-    @property
-    def filter_bytes(self) -> int:
-        """Transformed filter."""
-        return self.points * self.in_blocks // self.groups * self.out_blocks * self.lanes**2 * 4
-
-
-BLOCK_SHARE, LARGE_BLOCK_SHARE = 0.3, 0.6
-"""Share of the second-level cache that the transformed input of a block may take, with a small and a large filter."""
-
-MEMORY_BYTES_PER_CYCLE = 7.0
-L3_BYTES_PER_CYCLE = 14.0
-L2_BYTES_PER_CYCLE = 32.0
-
-
-def estimated_cycles(size: Size, target: Target) -> float:
-    """Cycles of the whole convolution on one core, in units of one vector multiply-add."""
-    per_transform = 5.0 * size.points  # measured: loads, two passes of short sums, stores
-    transforms = size.tiles * (size.in_blocks + size.out_blocks) * per_transform
-    rate = MEMORY_BYTES_PER_CYCLE if size.filter_bytes > target.l2_bytes else L3_BYTES_PER_CYCLE
-    return max(size.products, size.filter_bytes / rate) + transforms
-
-
-def prefers_whole(size: Size, target: Target) -> bool:
-    """Whether to transform the whole input first.
-
-    That pays where blocks of rows would read a large filter from afar again and again, or are too few for the threads.
-    """
-    if target.threads > 1 and size.images * size.tiles_y < 2 * target.threads:
-        return True
-    blocks = size.images * -(-size.tiles_y // max(1, int(BLOCK_SHARE * target.l2_bytes) // size.row_bytes))
-    by_blocks = blocks * size.filter_bytes / _bytes_per_cycle(size.filter_bytes, target)
-    return by_blocks > 0.6 * size.products
-
-
-def channel_groups(out_blocks: int, vectors: int) -> list[int]:
-    """Blocks of output channels to multiply before they are transformed back: no group is to be ragged if any is not."""
-    groups = [g for g in range(vectors, min(16, out_blocks) + 1, vectors)]
-    return [g for g in groups if out_blocks % g == 0] or groups or [vectors]
-
-
-def _bytes_per_cycle(size_bytes: int, target: Target) -> float:
-    """How fast one core reads what is used over and over again."""
-    if size_bytes <= target.l2_bytes // 2:
-        return L2_BYTES_PER_CYCLE
-    return L3_BYTES_PER_CYCLE if size_bytes <= target.l3_bytes // 2 else MEMORY_BYTES_PER_CYCLE
-
-
-def default_rows(size: Size, options: list[int], whole: bool, target: Target) -> int:
-    """Rows of tiles in a block: few blocks of equal size, their transformed input in the second-level cache."""
-    if whole:
-        product_row_bytes = size.tiles_x * size.points * 4 * size.lanes * 4
-        most = int(0.6 * target.l2_bytes) // product_row_bytes
-    else:
-        share = BLOCK_SHARE if size.filter_bytes < target.l2_bytes else LARGE_BLOCK_SHARE
-        most = int(share * target.l2_bytes) // size.row_bytes
-        most = min(most, size.images * size.tiles_y // target.threads)
-    blocks = -(-size.tiles_y // max(1, most))
-    even = -(-size.tiles_y // blocks)
-    return min((b for b in options if b >= even), default=options[-1])
+# ---------------------------------------------------------------------------------------- parts
 
 
 def _row_ends(size: Size, block: int) -> list[int]:

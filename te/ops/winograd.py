@@ -160,6 +160,7 @@ def winograd(conv: Compute, m: int = 4) -> Compute:
         lambda t_, oc_o, y, j, oc_i: _transformed(t.output, y, lambda i: product[t_, oc_o, i, j, oc_i]),
         name="columns",
     )
+
     def pixel_out(b: Var, oc_o: Var, y: Var, x: Var, oc_i: Var) -> Expr:
         tile = (b * tiles_y + y // m) * tiles_x + x // m
         return _transformed(t.output, x % m, lambda j: columns[tile, oc_o, y % m, j, oc_i])

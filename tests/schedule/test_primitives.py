@@ -195,6 +195,23 @@ def test_cache_read_redirects_its_readers():
         s.cache_read("B", ["C"])
 
 
+def test_prefetch_is_printed_where_it_is_asked_for():
+    s = matmul()
+    s.prefetch("C", "B", "k", 3)
+    assert str(s).splitlines()[-2:] == ["      prefetch B, k + 3", "      C[i, j] sum= A[i, k] * B[k, j]"]
+
+
+def test_prefetch_errors():
+    s = matmul()
+    with pytest.raises(ScheduleError, match="does not read it; it reads A, B"):
+        s.prefetch("C", "C", "k", 1)
+    with pytest.raises(ScheduleError, match="positive integer"):
+        s.prefetch("C", "B", "k", -1)
+    s.unroll("C", "k")
+    with pytest.raises(ScheduleError, match="is marked unroll; name a loop around it"):
+        s.prefetch("C", "B", "k", 1)
+
+
 def test_set_scope_checks_where_the_stage_is():
     s = chain()
     with pytest.raises(ScheduleError, match="not possible"):

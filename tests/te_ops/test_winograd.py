@@ -67,7 +67,13 @@ def test_other_filters_and_groups(options, m):
 
 
 def test_only_what_fits_is_rewritten():
-    for options in ({"stride": 2}, {"kernel": (1, 1), "pad": 0}, {"dilation": 2}, {"groups": 2}, {"plain": True, "channels": 3}):
+    for options in (
+        {"stride": 2},
+        {"kernel": (1, 1), "pad": 0},
+        {"dilation": 2},
+        {"groups": 2},
+        {"plain": True, "channels": 3},
+    ):
         conv = conv_relu(outputs=16, **options).stages[0]
         assert not applies(conv)
         with pytest.raises(ExpressionError, match="not a 3x3 or 5x5"):

@@ -1,0 +1,143 @@
+"""What Winograd convolution costs: the estimates behind the defaults of :mod:`.winograd` and the choice of algorithm.
+
+Cycles are of one full-width multiply-add on one core; rates and factors were fitted to measurements on Zen 4, which
+they meet within 10 % from 7 x 7 to 56 x 56 images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import cast
+
+from ...target import Target
+from ...te.tensor import Compute
+
+MEMORY_BYTES_PER_CYCLE = 7.0
+L3_BYTES_PER_CYCLE = 14.0
+BARRIER_CYCLES = 4000
+LARGEST_GROUP = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """The problem: images, tiles of m x m outputs, blocks of ``lanes`` channels; groups of equal size."""
+
+    m: int
+    taps: int
+    groups: int
+    images: int
+    tiles_y: int
+    tiles_x: int
+    in_blocks: int
+    out_blocks: int
+    lanes: int
+
+    @staticmethod
+    def of(conv: Compute, m: int) -> Size:
+        n, out_blocks, height, width, lanes = conv.shape
+        in_blocks = conv.inputs()[0].shape[1]
+        taps, groups = cast(tuple[int, ...], conv.attrs["kernel"])[0], cast(int, conv.attrs["groups"])
+        return Size(m, taps, groups, n, -(-height // m), -(-width // m), in_blocks, out_blocks, lanes)
+
+    @property
+    def points(self) -> int:
+        """Products per tile and channel pair."""
+        return (self.m + self.taps - 1) ** 2
+
+    @property
+    def tiles(self) -> int:
+        return self.images * self.tiles_y * self.tiles_x
+
+    @property
+    def products(self) -> float:
+        """Cycles of the matrix products."""
+        return self.tiles * self.points * self.in_blocks // self.groups * self.lanes * self.out_blocks / 0.9
+
+    @property
+    def row_bytes(self) -> int:
+        """Transformed input of one row of tiles."""
+        return self.tiles_x * self.points * self.in_blocks * self.lanes * 4
+
+    @property
+    def filter_bytes(self) -> int:
+        """Transformed filter."""
+        return self.points * self.in_blocks // self.groups * self.out_blocks * self.lanes**2 * 4
+
+    @property
+    def transforms(self) -> float:
+        """Cycles of the input's and the output's transforms: loads, two passes of short sums, stores."""
+        spill = 1.0 if self.points <= 36 else 1.3  # more values than registers
+        return self.tiles * (self.in_blocks + self.out_blocks) * 5.0 * self.points * spill
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A way to go through the tiles.
+
+    whole   transform the whole input first, then share out blocks of rows x groups of channels; else the threads share
+            blocks of rows, each transforms its input and goes through the whole filter
+    rows    rows of tiles in a block
+    group   blocks of output channels that are multiplied before they are transformed back
+    cycles  estimate of the slowest thread's time
+    """
+
+    whole: bool
+    rows: int
+    group: int
+    cycles: float
+
+
+def estimated_cycles(size: Size, target: Target) -> float:
+    """Cycles of the whole convolution, by the best plan."""
+    return best_plan(size, target).cycles
+
+
+def row_options(size: Size) -> list[int]:
+    """Rows of tiles that a block may have."""
+    return sorted({b for b in (1, 2, 3, 4, 5, 6, 7, 8, 10, 14) if b < size.tiles_y} | {size.tiles_y})
+
+
+@lru_cache(maxsize=4096)
+def best_plan(size: Size, target: Target, whole: bool | None = None) -> Plan:
+    """The plan with the least estimate; among equals the one with fewer blocks. whole: only those."""
+    kinds = (False, True) if whole is None else (whole,)
+    plans = [_plan(size, kind, rows, target) for kind in kinds for rows in row_options(size)]
+    ragged = [size.tiles_y % p.rows != 0 for p in plans]
+    costs = [p.cycles * (1.0 + 0.02 * p.whole + 0.01 * r) for p, r in zip(plans, ragged, strict=True)]
+    return min(zip(costs, plans, strict=True), key=lambda found: (found[0], -found[1].rows))[1]
+
+
+def channel_groups(out_blocks: int, vectors: int = 1) -> list[int]:
+    """Numbers of blocks of output channels in a group, multiples of ``vectors``: none ragged, if any is not."""
+    groups = list(range(vectors, min(16, out_blocks) + 1, vectors))
+    return [g for g in groups if out_blocks % g == 0] or groups or [vectors]
+
+
+def _plan(size: Size, whole: bool, rows: int, target: Target) -> Plan:
+    threads = target.threads
+    blocks = size.images * -(-size.tiles_y // rows)
+    input_bytes = 0 if whole else rows * size.row_bytes
+    product_bytes = rows * size.tiles_x * size.points * size.lanes * 4
+    room = 0.75 * target.l2_bytes - input_bytes
+    options = [g for g in channel_groups(size.out_blocks) if g <= LARGEST_GROUP]
+    group = max((g for g in options if g * product_bytes <= room), default=1)
+    first = size.filter_bytes / (MEMORY_BYTES_PER_CYCLE if size.filter_bytes > target.l2_bytes else L3_BYTES_PER_CYCLE)
+    if whole:
+        groups = -(-size.out_blocks // group)
+        share = -(-groups * blocks // threads) / (groups * blocks)
+        filters = first * min(1.0, -(-groups * share // 1) / groups)
+        transforms = size.transforms / threads + BARRIER_CYCLES * (threads > 1)
+        all_bytes = size.images * size.tiles_y * size.row_bytes
+        if all_bytes > target.l2_bytes // 2:  # read again for each group of channels
+            transforms += 0.7 * groups * share * all_bytes / L3_BYTES_PER_CYCLE
+    else:
+        taken = -(-blocks // threads)
+        share = min(1.0, taken * rows / (size.images * size.tiles_y))
+        near = size.filter_bytes < target.l3_bytes // 2
+        again = size.filter_bytes / (L3_BYTES_PER_CYCLE if near else MEMORY_BYTES_PER_CYCLE)
+        filters = first + (taken - 1) * again
+        transforms = size.transforms * share
+    crowded = (group * product_bytes + input_bytes) / (0.8 * target.l2_bytes) - 1.0
+    products = size.products * share * (1.0 + 0.3 * min(max(crowded, 0.0), 1.0))
+    return Plan(whole, rows, group, max(products, filters) + transforms)

@@ -1,0 +1,103 @@
+"""Loop nests that lowering builds: prefetches, tiles that stick out, scratch that pieces share."""
+
+import textwrap
+
+import numpy as np
+from workloads import conv_relu, matmul
+
+from luthier import te
+from luthier.codegen.build import build_kernel
+from luthier.codegen.detect import host_target
+from luthier.codegen.lower import lower
+from luthier.codegen.nodes import If, Prefetch, walk_stmts
+from luthier.codegen.printer import format_function
+from luthier.runtime.function import Function
+from luthier.schedule.decide import Default
+from luthier.schedule.schedule import Schedule
+from luthier.schedule.space import instantiate
+
+
+def body(schedule, skip=1):
+    return format_function(lower(schedule)).splitlines()[skip:]
+
+
+def nest(text):
+    return ["  " + line for line in textwrap.dedent(text).strip("\n").splitlines()]
+
+
+def test_a_prefetch_asks_for_one_line_a_vector_and_goes_on_past_the_loop():
+    s = Schedule(matmul(4, 32, 6, constant=True))
+    s.transform_layout("B", [[], [16]], [(1, 0), (0, 0), (1, 1)])
+    j_o, j_i = s.split("C", "j", 16)
+    s.reorder("C", ["i", j_o, "k", j_i])
+    s.vectorize("C", j_i)
+    s.prefetch("C", "B", "k", 6)
+    lines = body(s)
+    at = next(n for n, line in enumerate(lines) if "prefetch" in line)
+    assert lines[at].strip() == "prefetch B[j.o, k + 6, 0] locality 2"
+    assert lines[at - 1].strip() == "for k in 0..6:"
+
+
+def test_a_prefetch_changes_no_result():
+    target = host_target(1)
+    workload = matmul(5, 37, 11, constant=True)
+    s = Schedule(workload)
+    s.prefetch("C", "B", "k", 1000)
+    a, b = (np.random.default_rng(0).standard_normal(p.shape).astype(np.float32) for p in workload.inputs)
+    found = Function(s, build_kernel(s, target), target)(a, b)
+    np.testing.assert_allclose(found, a @ b, rtol=1e-5, atol=1e-5)
+
+
+def test_distance_zero_stands_before_the_stages_inside_the_loop():
+    workload = conv_relu(kernel=(1, 1), pad=0, residual=True)
+    s = instantiate(workload, Default(), host_target(1))
+    found = [x for x in walk_stmts(lower(s).body) if isinstance(x, Prefetch)]
+    assert found and all(x.buffer.name == "r" for x in found)
+
+
+def tiled_sum(rows, tile):
+    """Row sums, squared, in tiles of rows inside blocks of ``rows``."""
+    x = te.placeholder((10, 8), name="x")
+    k = te.reduce_axis(8, "k")
+    y = te.compute((10,), lambda i: te.sum(x[i, k], k), name="y")
+    z = te.compute((10,), lambda i: y[i] * y[i], name="z")
+    s = Schedule(te.workload(z))
+    local = s.cache_write("y")
+    i_o, _ = s.split("z", "i", rows, tail="guard")
+    s.compute_at("y", "z", i_o)
+    t_o, _ = s.split("y", "i", tile, tail="guard")
+    s.compute_at(local, "y", t_o)
+    return s, local, t_o
+
+
+def test_a_tile_computes_no_more_than_its_reader_needs():
+    s, _, t_o = tiled_sum(rows=5, tile=2)
+    s.partition("y", t_o, [2])
+    text = format_function(lower(s))
+    assert not [x for x in walk_stmts(lower(s).body) if isinstance(x, If)]
+    # the last tile of a block of five holds one row
+    assert "y.local[0] = y.local[0] + x[i.o * 5 + 4, k]" in text
+
+
+def test_regions_leave_out_what_a_guarded_split_rounds_up():
+    x = te.placeholder((10,), name="x")
+    w = te.compute((10,), lambda i: x[i] * 2.0, name="w")
+    y = te.compute((10,), lambda i: w[i] + 1.0, name="y")
+    z = te.compute((10,), lambda i: y[i] * y[i], name="z")
+    s = Schedule(te.workload(z))
+    outer, _ = s.split("z", "i", 5)
+    s.compute_at("y", "z", outer)
+    s.split("y", "i", 3, tail="guard")
+    s.compute_at("w", "z", outer)
+    assert [r.extent for r in s["w"].roots] == [5]
+
+
+def test_the_pieces_of_a_cut_loop_share_scratch_memory():
+    x = te.placeholder((6, 10000), name="x")
+    y = te.compute((6, 10000), lambda i, j: x[i, j] * 2.0, name="y")
+    z = te.compute((6, 10000), lambda i, j: y[i, j] + 1.0, name="z")
+    s = Schedule(te.workload(z))
+    s.compute_at("y", "z", "i")
+    s.partition("z", "i", [1, 5])
+    function = lower(s)
+    assert [b.name for b in function.thread] == ["y"]
