@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..schedule.cost import arithmetic
 from ..schedule.layout import BlockedLayout
 from ..schedule.schedule import Schedule
 from ..target import Target
@@ -33,7 +34,8 @@ def build_kernel(schedule: Schedule, target: Target) -> Kernel:
             preparation = pipeline.lower_preparation(schedule, source, builder, f"{name}_prepare{position}")
             prepare, layout = _compiled(preparation, [_param(b) for b in preparation.params], {}, builder), None
         params.append(_param(buffer, layout, prepare))
-    return _compiled(fn, params, {"decisions": dict(schedule.decisions)}, target)
+    metadata = {"decisions": dict(schedule.decisions), "flops": arithmetic(schedule)}
+    return _compiled(fn, params, metadata, target)
 
 
 def _compiled(fn: Function, params: list[Param], metadata: dict[str, Any], target: Target) -> Kernel:

@@ -2,24 +2,33 @@
 
 The module holds three functions: the entry, which starts the team; ``luthier_member``, which each thread of a team
 runs (it asks OpenMP for its number); and ``luthier_sequence``, the calls in order, ``repeats`` times. With one
-thread the entry calls the sequence directly and OpenMP is never entered.
+thread the entry calls the sequence directly and OpenMP is never entered. In the timed variant (see :mod:`.program`) the
+names begin with ``luthier_timed``, so that both can be in one library.
 """
 
 from __future__ import annotations
 
 from ..target import Target
 from .emit import function_attributes
-from .program import KernelCall, Program, Slot
+from .program import STAMP_BYTES, KernelCall, Program, Slot, stamps_per_thread
 
 ENTRY = "luthier_run"
+TIMED_ENTRY = "luthier_timed_run"
+_CLOCK_MONOTONIC = 1  # Linux
 
 _BASE = {"constant": "%constants", "arena": "%arena"}
 
 
-def emit_program(program: Program, target: Target) -> str:
-    """Print the module of the entry function of :mod:`.program`; its kernels are external."""
+def emit_program(program: Program, target: Target, *, timed: bool = False) -> str:
+    """Print the module of the entry function of :mod:`.program`; its kernels are external.
+
+    timed: make the variant that notes when each call begins and ends
+    """
     symbols = {c.symbol: len(c.args) for c in program.calls}
-    lines = [f'target triple = "{target.triple}"', _FIXED, *_sequence(program)]
+    fixed, sequence = _FIXED, _sequence(program, timed)
+    if timed:
+        fixed = _FIXED.replace("@luthier_", "@luthier_timed_") + "declare i32 @clock_gettime(i32, ptr) nounwind\n"
+    lines = [f'target triple = "{target.triple}"', fixed, *sequence]
     lines += [
         f"declare void @{symbol}({', '.join(['ptr'] * (count + 2))}, i64, i64) nounwind"
         for symbol, count in symbols.items()
@@ -82,13 +91,15 @@ entry:
 """
 
 
-def _sequence(program: Program) -> list[str]:
+def _sequence(program: Program, timed: bool) -> list[str]:
+    name = "luthier_timed_sequence" if timed else "luthier_sequence"
     lines = [
-        "define internal void @luthier_sequence(ptr %inputs, ptr %outputs, ptr %constants, ptr %arena, i64 %tid, "
+        f"define internal void @{name}(ptr %inputs, ptr %outputs, ptr %constants, ptr %arena, i64 %tid, "
         "i64 %threads, i64 %repeats) #0 {",
         "entry:",
         *_pointers("input", "%inputs", program.inputs),
         *_pointers("output", "%outputs", program.outputs),
+        *(_stamp_row(program) if timed else []),
         "  %several = icmp sgt i64 %threads, 1",
         "  %some = icmp sgt i64 %repeats, 0",
         "  br i1 %some, label %again, label %done",
@@ -97,7 +108,8 @@ def _sequence(program: Program) -> list[str]:
     calls: list[str] = []
     block = "again"
     for n, call in enumerate(program.calls):
-        calls += _call(call, n)
+        before, after = (_stamp(2 * n), _stamp(2 * n + 1)) if timed else ([], [])
+        calls += [*before, *_call(call, n), *after]
         if call.wait:
             calls += [
                 f"  br i1 %several, label %meet{n}, label %met{n}",
@@ -117,6 +129,8 @@ def _sequence(program: Program) -> list[str]:
             "finished:",
         ]
         block = "finished"
+    if timed:
+        calls += _stamp(2 * len(program.calls))
     return [
         *lines,
         f"  %round = phi i64 [ 0, %entry ], [ %next, %{block} ]",
@@ -136,6 +150,22 @@ def _pointers(name: str, table: str, count: int) -> list[str]:
         lines.append(f"  %{name}.at{i} = getelementptr ptr, ptr {table}, i64 {i}")
         lines.append(f"  %{name}{i} = load ptr, ptr %{name}.at{i}, align 8")
     return lines
+
+
+def _stamp_row(program: Program) -> list[str]:
+    return [
+        f"  %stamps.at = getelementptr ptr, ptr %inputs, i64 {program.inputs}",
+        "  %stamps = load ptr, ptr %stamps.at, align 8",
+        f"  %row.at = mul i64 %tid, {stamps_per_thread(program) * STAMP_BYTES}",
+        "  %row = getelementptr i8, ptr %stamps, i64 %row.at",
+    ]
+
+
+def _stamp(position: int) -> list[str]:
+    return [
+        f"  %stamp{position} = getelementptr i8, ptr %row, i64 {position * STAMP_BYTES}",
+        f"  %clock{position} = call i32 @clock_gettime(i32 {_CLOCK_MONOTONIC}, ptr %stamp{position})",
+    ]
 
 
 def _call(call: KernelCall, n: int) -> list[str]:

@@ -47,6 +47,7 @@ class Kernel:
     outputs         number of outputs at the end of params
     parallel        largest number of chunks that the work divides into (1: serial)
     in_place        pairs (input index, output index) that may be one buffer
+    metadata        JSON data: ``decisions``, what the space chose; ``flops``, what the chosen algorithm computes
     """
 
     symbol: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import time
 
 import numpy as np
 import pytest
@@ -10,10 +11,10 @@ from loop_harness import buffer, loop
 
 from luthier.codegen import emit, llvm
 from luthier.codegen.detect import host_target
-from luthier.codegen.emit_program import emit_program
+from luthier.codegen.emit_program import ENTRY, TIMED_ENTRY, emit_program
 from luthier.codegen.nodes import Barrier, Function, Store, seq
-from luthier.codegen.program import KernelCall, Program, Slot
-from luthier.runtime.loader import load_objects
+from luthier.codegen.program import KernelCall, Program, Slot, stamps_per_thread
+from luthier.runtime.loader import load_entries, load_objects
 from luthier.te.expr import Var
 
 N = 1024
@@ -83,6 +84,45 @@ def test_one_thread_needs_no_openmp():
     assert "GOMP" not in alone and "omp_" not in alone and "@luthier_sequence" in alone
 
 
-def test_empty_program_compiles():
+@pytest.mark.parametrize("timed", [False, True])
+def test_empty_program_compiles(timed):
     target = host_target(1)
-    assert llvm.compile_object(emit_program(Program((), 0, 0, 0), target), target)
+    assert llvm.compile_object(emit_program(Program((), 0, 0, 0), target, timed=timed), target)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_the_timed_variant_computes_the_same_and_notes_when(threads):
+    fn, target = scale_and_add(), host_target(1)
+    one = N * 4
+    scratch = {"shared": one, "thread": 2 * one, "thread_bytes": 64}
+    first = KernelCall(fn.name, (Slot("input", 0), Slot("constant"), Slot("arena")), **scratch)
+    second = KernelCall(fn.name, (Slot("input", 0), Slot("constant"), Slot("output", 0)), **scratch, wait=False)
+    program = Program((first, second), inputs=1, outputs=1, arena_bytes=2 * one + 64 * threads, threads=threads)
+    texts = [emit_program(program, target), emit_program(program, target, timed=True)]
+    objects = [llvm.compile_object(text, target) for text in (emit.emit_function(fn, target), *texts)]
+    plain, timed = load_entries(objects, [ENTRY, TIMED_ENTRY])  # both fit into one library
+    arena, constants = aligned(program.arena_bytes), aligned(one)
+    x = aligned(one).view(np.float32)
+    x[:] = np.random.default_rng(0).standard_normal(N)
+    constants.view(np.float32)[:] = np.arange(N)
+    stamps = np.zeros((threads, stamps_per_thread(program), 2), np.int64)
+    results = []
+    before_ns = time.perf_counter_ns()
+    for entry in (plain, timed):
+        y = aligned(one).view(np.float32)
+        inputs = (ctypes.c_void_p * 2)(x.ctypes.data, stamps.ctypes.data)
+        outputs = (ctypes.c_void_p * 1)(y.ctypes.data)
+        tables = ctypes.addressof(inputs), ctypes.addressof(outputs)
+        assert entry(*tables, constants.ctypes.data, arena.ctypes.data, threads, 1) == 0
+        results.append(y)
+    after_ns = time.perf_counter_ns()
+    np.testing.assert_array_equal(results[1], x[::-1] + constants.view(np.float32))
+    np.testing.assert_array_equal(results[0], results[1])
+    ns = stamps[..., 0] * 1_000_000_000 + stamps[..., 1]
+    used = ns[:, : 2 * len(program.calls) + 1]
+    assert (used >= before_ns).all() and (used <= after_ns).all()  # Python's clock
+    assert (np.diff(used) >= 0).all()
+    assert not ns[:, used.shape[1] :].any()
+    begin_of_second, end_of_first = used[:, 2], used[:, 1]
+    assert begin_of_second.min() >= end_of_first.max()  # a barrier is between them
+    assert used[:, 4].min() >= used[:, 3].max()  # and one at the end
