@@ -45,6 +45,7 @@ from .lowering import LoweredGroup, lower_group
 from .memory import Arrangement, MemoryPlan, Needs, arrange, plan_memory, value_bytes
 from .onnx_import import check_supported, load_model
 from .passes import run_passes
+from .tasks import task_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,8 @@ def compile_model(
     elif threads is not None:
         target = target.with_threads(threads)
     graph = prepare(model, target, shapes)
-    arrangement = arrange(partition(graph), graph.inputs, graph.outputs, list(graph.constants))
+    groups = partition(graph)
+    arrangement = arrange(groups, graph.inputs, graph.outputs, list(graph.constants))
     lowered = [_lower(call, graph) for call in arrangement.calls]
     builds = _build_kernels(lowered, target, schedules, jobs or default_threads())
     kernels = [builds[g.workload.key].kernel for g in lowered]
@@ -114,6 +116,8 @@ def compile_model(
         arena_bytes=plan.arena_bytes,
         constants_bytes=block.size,
         code_bytes=sum(map(len, objects)),
+        call_nodes=tuple(g.names for g in lowered),
+        view_nodes=tuple(name for g in groups if g.kind == "view" for n in g.nodes for name in n.names),
     )
     if config.get().debug >= 1:
         print(report, file=sys.stderr)
@@ -189,9 +193,25 @@ def _build(work: Workload, target: Target, found: Found | None) -> _Build:
 def _task_reports(lowered: Sequence[LoweredGroup], builds: Mapping[str, _Build]) -> tuple[TaskReport, ...]:
     uses = Counter(g.workload.key for g in lowered)
     first = {g.workload.key: g for g in reversed(lowered)}
-    return tuple(
-        TaskReport(key, b.kernel.symbol, b.origin, uses[key], first[key].names, first[key].workload.flops)
-        for key, b in builds.items()
+    return tuple(_task_report(first[key], uses[key], build) for key, build in builds.items())
+
+
+def _task_report(group: LoweredGroup, uses: int, build: _Build) -> TaskReport:
+    work, kernel = group.workload, build.kernel
+    decisions = kernel.metadata.get("decisions", {})
+    return TaskReport(
+        key=work.key,
+        symbol=kernel.symbol,
+        origin=build.origin,
+        uses=uses,
+        nodes=group.names,
+        flops=work.flops,
+        bytes_moved=work.bytes_moved,
+        name=task_name(group) if group.nodes else "copy",
+        algorithm=str(decisions.get("algorithm") or work.anchor.tag or ("elementwise" if group.nodes else "copy")),
+        decisions=decisions,
+        algorithm_flops=int(kernel.metadata.get("flops", work.flops)),
+        algorithm_bytes=sum(p.size_bytes for p in kernel.params),
     )
 
 

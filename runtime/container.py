@@ -34,7 +34,8 @@ from ..errors import ArtifactError
 from .arrays import Array
 
 MAGIC = b"\x89LUTHIER"
-VERSION = 1
+VERSION = 2
+"""1: reports without what a profile needs. 2: with it."""
 PAGE_BYTES = 4096
 
 _HEADER = struct.Struct("<8sIIQQ32s")

@@ -35,7 +35,11 @@ from .loader import LoadedProgram, load_objects
 from .report import BuildReport
 
 if TYPE_CHECKING:
-    from .profile import CallProfile
+    from .profile import Peaks, Profile
+
+Run = Callable[[LoadedProgram, int, int | None], int]
+"""Runs a program so many times in a row and returns nanoseconds; the last argument is the address of a timed program's
+stamps (see :mod:`luthier.codegen.program`), or None."""
 
 _ONNX_TYPES = {"float32": "float", "float64": "double"}
 
@@ -66,13 +70,16 @@ class TensorSpec:
 
 
 class _Context:
-    """What one call in flight needs: an arena, aligned copies of inputs that are not, and two tables of pointers."""
+    """What one call in flight needs: an arena, aligned copies of inputs that are not, and two tables of pointers.
+
+    The table of inputs has room for one more pointer, to the stamps of a timed program.
+    """
 
     __slots__ = ("addresses", "arena", "inputs", "outputs", "staging")
 
     def __init__(self, program: Program) -> None:
         self.arena = empty_pages(program.arena_bytes)
-        self.inputs = (ctypes.c_void_p * max(program.inputs, 1))()
+        self.inputs = (ctypes.c_void_p * (program.inputs + 1))()
         self.outputs = (ctypes.c_void_p * max(program.outputs, 1))()
         self.addresses = ctypes.addressof(self.inputs), ctypes.addressof(self.outputs), address_of(self.arena)
         self.staging: list[tuple[Array, int] | None] = [None] * program.inputs
@@ -136,7 +143,7 @@ class Executable:
         results = self._empty_outputs()
         context = self._acquire()
         try:
-            self._call(context, arrays, results, self._native(), 1)
+            self._call(context, arrays, results, self.native(), 1)
         finally:
             self._idle.append(context)
         return [array for array, _ in results] if wanted is None else [results[i][0] for i in wanted]
@@ -163,29 +170,44 @@ class Executable:
         for name, value, least in (("repeats", repeats, 1), ("number", number, 1), ("warmup", warmup, 0)):
             if value < least:
                 raise InputError(f"time: {name} is {value}; it must be at least {least}")
-        with self._bound(inputs) as call:
-            native = self._native()
+        with self.bound(inputs) as call:
+            native = self.native()
             if warmup:
-                call(native, warmup)
-            return [call(native, number) / 1e9 / number for _ in range(repeats)]
+                call(native, warmup, None)
+            return [call(native, number, None) / 1e9 / number for _ in range(repeats)]
 
-    def profile(self, rounds: int = 10, inputs: Mapping[str, Any] | None = None) -> list[CallProfile]:
-        """Time each kernel call by itself, in order of execution; see :func:`.profile.profile`."""
+    def profile(
+        self, rounds: int | None = None, *, inputs: Mapping[str, Any] | None = None, peaks: Peaks | None = None
+    ) -> Profile:
+        """Measure where an inference spends its time, kernel by kernel; print the result, or ask it for ``to_json()``.
+
+        rounds  inferences to take medians over; default: as many as fit into some seconds
+        inputs  as for :meth:`time`
+        peaks   what the machine can do at most (:func:`luthier.peak.measure`); default: unknown, no rooflines
+
+        See :mod:`.profile` for how it is done. Raises InputError, and TargetError for code of another machine.
+        """
         from .profile import profile
 
-        return profile(self, rounds, inputs)
+        return profile(self, rounds, inputs, peaks)
 
-    def time_parts(
-        self, parts: Sequence[LoadedProgram], rounds: int, inputs: Mapping[str, Any] | None = None
-    ) -> list[list[float]]:
-        """Run programs that share this one's memory in turn, after one untimed round; the seconds of each."""
-        if rounds < 1:
-            raise InputError(f"profile: rounds is {rounds}; it must be at least 1")
-        with self._bound(inputs) as call:
-            for part in parts:
-                call(part, 1)
-            times = [[call(part, 1) / 1e9 for part in parts] for _ in range(rounds)]
-        return [list(column) for column in zip(*times, strict=True)]
+    @contextmanager
+    def bound(self, inputs: Mapping[str, Any] | None) -> Iterator[Run]:
+        """Check inputs (None: example ones) and give a function that runs a program on them; see :data:`Run`."""
+        arrays = self._check(self.example_inputs() if inputs is None else inputs)
+        results = self._empty_outputs()
+        context = self._acquire()
+        try:
+            yield lambda program, repeats, stamps: self._call(context, arrays, results, program, repeats, stamps)
+        finally:
+            self._idle.append(context)
+
+    def native(self) -> LoadedProgram:
+        """The program, linked into this process. Raises TargetError where it is for another machine."""
+        if self._loaded is None:
+            with self._loading:
+                self._loaded = self._loaded or self._link()
+        return self._loaded
 
     def check_host(self) -> None:
         """Raise TargetError unless this machine can run the code."""
@@ -224,27 +246,9 @@ class Executable:
 
     # -------------------------------------------------------------------------------------- inside
 
-    def _native(self) -> LoadedProgram:
-        """The program, linked into this process. Raises TargetError where it is for another machine."""
-        if self._loaded is None:
-            with self._loading:
-                self._loaded = self._loaded or self._link()
-        return self._loaded
-
     def _link(self) -> LoadedProgram:
         self.check_host()
         return load_objects(self.objects)
-
-    @contextmanager
-    def _bound(self, inputs: Mapping[str, Any] | None) -> Iterator[Callable[[LoadedProgram, int], int]]:
-        """Check inputs (None: example ones) and give a function that runs a program on them and returns nanoseconds."""
-        arrays = self._check(self.example_inputs() if inputs is None else inputs)
-        results = self._empty_outputs()
-        context = self._acquire()
-        try:
-            yield lambda program, repeats: self._call(context, arrays, results, program, repeats)
-        finally:
-            self._idle.append(context)
 
     def _empty_outputs(self) -> list[tuple[Array, int]]:
         return [new_aligned(s.dims, t) for s, t in zip(self.outputs, self._output_types, strict=True)]
@@ -262,6 +266,7 @@ class Executable:
         results: Sequence[tuple[Array, int]],
         program: LoadedProgram,
         repeats: int,
+        stamps: int | None = None,
     ) -> int:
         """Run the program and return how long it took, in nanoseconds. The caller keeps the arrays alive."""
         for i, array in enumerate(arrays):
@@ -271,6 +276,7 @@ class Executable:
             context.inputs[i] = address
         for i, (_, address) in enumerate(results):
             context.outputs[i] = address
+        context.inputs[len(arrays)] = stamps
         inputs, outputs, arena = context.addresses
         start_ns = time.perf_counter_ns()
         program(inputs, outputs, self._constants_address, arena, self.threads, repeats)

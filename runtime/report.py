@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Origin = Literal["tuned", "reused", "default"]
@@ -17,6 +17,15 @@ class TaskReport:
             ``default``: the analytical rule
     uses    how many kernels of the model run it
     nodes   names of the ONNX nodes that its first use computes
+    flops, bytes_moved  of one use, by the operator's definition: a multiply-add is two operations, taps on padding
+            count; every input, constant and output moves once
+    name    for people: ``conv2d_3x3_s1_64x56x56_64+relu``
+    algorithm   ``direct``, ``winograd4``, or the kind of operator where there is no choice
+    decisions   what its space chose
+    algorithm_flops, algorithm_bytes  what the chosen algorithm computes and moves in place of ``flops`` and
+            ``bytes_moved``: a Winograd kernel does fewer operations, and reads a larger filter
+
+    Everything from ``bytes_moved`` on is missing (0 or empty) in artifacts of format 1.
     """
 
     key: str
@@ -25,11 +34,21 @@ class TaskReport:
     uses: int
     nodes: tuple[str, ...]
     flops: int = 0
+    bytes_moved: int = 0
+    name: str = ""
+    algorithm: str = ""
+    decisions: Mapping[str, Any] = field(default_factory=dict)
+    algorithm_flops: int = 0
+    algorithm_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class BuildReport:
-    """Sizes in bytes, times in seconds. kernels: calls per inference; copies: how many of them only move data."""
+    """Sizes in bytes, times in seconds. kernels: calls per inference; copies: how many of them only move data.
+
+    call_nodes  for each call of the program, the names of the ONNX nodes that it computes
+    view_nodes  names of the ONNX nodes that became no code
+    """
 
     model: str
     target: str
@@ -41,6 +60,8 @@ class BuildReport:
     arena_bytes: int
     constants_bytes: int
     code_bytes: int
+    call_nodes: tuple[tuple[str, ...], ...] = ()
+    view_nodes: tuple[str, ...] = ()
 
     def count(self, origin: Origin) -> int:
         """Number of tasks whose schedule came from ``origin``."""
@@ -60,7 +81,9 @@ class BuildReport:
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> BuildReport:
         tasks = tuple(TaskReport(**{**t, "nodes": tuple(t["nodes"])}) for t in data["tasks"])
-        return BuildReport(**{**data, "tasks": tasks})
+        calls = tuple(tuple(names) for names in data.get("call_nodes", ()))
+        views = tuple(data.get("view_nodes", ()))
+        return BuildReport(**{**data, "tasks": tasks, "call_nodes": calls, "view_nodes": views})
 
 
 def _mb(size_bytes: int) -> str:

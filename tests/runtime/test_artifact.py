@@ -81,7 +81,7 @@ def _offset(path: Path, section: str) -> int:
         (lambda p: p.write_bytes(p.read_bytes()[:100]), "truncated"),
         (lambda p: p.write_bytes(p.read_bytes()[:-1]), "truncated"),
         (lambda p: _flip(p, 0), "not a Luthier artifact"),
-        (lambda p: _flip(p, 9), r"newer Luthier \(format 257"),
+        (lambda p: _flip(p, 9), r"newer Luthier \(format 258"),
         (lambda p: _flip(p, 16), "manifest's checksum"),
         (lambda p: _flip(p, 40), "manifest's checksum"),
         (lambda p: _flip(p, 70), "manifest's checksum"),

@@ -77,12 +77,15 @@ def test_a_function_can_be_timed(product: Function, arrays: list[np.ndarray]) ->
     assert len(product.time(repeats=2, number=4)) == 2
 
 
-def test_profile_times_each_call(x: np.ndarray) -> None:
+def test_an_operator_can_be_profiled(x: np.ndarray) -> None:
     function = luthier.build(_scaled((4, 16), 2.0), threads=2)
     executable: Executable = function._executable
-    (call,) = executable.profile(3, {"x": x})
-    assert call.symbol == function.kernel.symbol
-    assert 0 < call.min_s <= call.median_s < 1
-    assert call.symbol in str(call)
+    profile = executable.profile(3, inputs={"x": x})
+    (kernel,) = profile.kernels
+    assert kernel.symbol == kernel.name == function.kernel.symbol
+    assert 0 < kernel.min_s <= kernel.median_s < 1
+    assert kernel.task is None
+    assert not kernel.is_known
+    assert kernel.symbol in str(profile)
     with pytest.raises(InputError, match="rounds is 0"):
         executable.profile(0)
