@@ -168,7 +168,19 @@ def _add_bench(commands: Commands) -> None:
     _add_model(parser, artifact=True)
     _add_log_option(parser)
     parser.add_argument("--against", metavar="NAMES", default="", help="engines to compare: onnxruntime,openvino")
-    parser.add_argument("--rounds", type=count, default=20, metavar="N", help="measurements of each (default: 20)")
+    parser.add_argument(
+        "--rounds", type=count, metavar="N", help="measurements of each (default: 20; for a profile, some seconds)"
+    )
+    profile = parser.add_argument_group("where the time goes")
+    profile.add_argument(
+        "--profile", action="store_true",
+        help="print a line for each kernel; with --against, also layer by layer beside onnxruntime or openvino",
+    )  # fmt: skip
+    profile.add_argument("--sort", choices=("order", "time"), help="order of the kernels (default: of execution)")
+    profile.add_argument(
+        "--trace", metavar="FILE", help="profile, and write one run for chrome://tracing or ui.perfetto.dev"
+    )
+    profile.add_argument("--json", metavar="FILE", help="also write the profile as JSON")
 
 
 def _add_tasks(commands: Commands) -> None:

@@ -1,4 +1,4 @@
-"""``luthier bench``: latency of a model, alone or side by side with other engines."""
+"""``luthier bench``: latency of a model, alone or side by side with other engines. Next: :mod:`.cli_profile`."""
 
 from __future__ import annotations
 
@@ -11,35 +11,52 @@ from pathlib import Path
 import onnx
 
 from .cli_model import is_artifact, load_or_compile
+from .cli_profile import check_options, profile
 from .cli_table import ratio, seconds, table
 from .cli_values import UsageError
 from .graph.importer.read import find_model
 from .graph.onnx_import import bundled_models
 from .graph.seeding import seed_weights
-from .peers import Engine, Luthier, engines_named, output_error, race
+from .peers import Engine, Luthier, Timing, engines_named, output_error, race
 from .runtime.executable import Executable
+
+ROUNDS = 20
 
 
 def bench(arguments: Namespace) -> None:
     """Print median and least latency of Luthier and of each engine named, measured in turn."""
     peers = engines_named(arguments.against)
+    profiled = check_options(arguments, peers)
     if is_artifact(arguments.model):
         if peers:
             raise UsageError(
                 f"--against: {arguments.model} is an artifact, which other engines cannot read; give the model"
             )
-        _measure(arguments, load_or_compile(arguments))
+        executable = load_or_compile(arguments)
+        if profiled:
+            print(executable.report or executable)
+            profile(arguments, executable, executable.example_inputs())
+        else:
+            _measure(arguments, executable)
         return
     with _weighted(arguments.model) as path:
         arguments.model = str(path)
         executable = load_or_compile(arguments)
+        if profiled and not peers:
+            print(executable.report or executable)
+            profile(arguments, executable, executable.example_inputs())
+            return
         shapes = {s.name: s.dims for s in executable.inputs}
-        _measure(arguments, executable, [peer(path, executable.threads, shapes) for peer in peers])
+        timings = _measure(arguments, executable, [peer(path, executable.threads, shapes) for peer in peers])
+        if profiled:
+            print()
+            profile(arguments, executable, executable.example_inputs(), path, timings)
 
 
-def _measure(arguments: Namespace, executable: Executable, others: Sequence[Engine] = ()) -> None:
+def _measure(arguments: Namespace, executable: Executable, others: Sequence[Engine] = ()) -> list[Timing]:
     engines = [Luthier(executable), *others]
-    timings = race(engines, executable.example_inputs(), arguments.rounds)
+    rounds = arguments.rounds or ROUNDS
+    timings = race(engines, executable.example_inputs(), rounds)
     header = ["engine", "median", "least"]
     rows = [[t.name, seconds(t.median_s), seconds(t.min_s)] for t in timings]
     if len(engines) > 1:
@@ -48,8 +65,9 @@ def _measure(arguments: Namespace, executable: Executable, others: Sequence[Engi
             row.append(ratio(t.median_s, timings[0].median_s))
             row.append(f"{output_error(timings[0].outputs, t.outputs):.1e}")
     print(executable.report or executable)
-    print(f"{executable.threads} thread{'s' * (executable.threads != 1)}, {arguments.rounds} rounds in turn")
+    print(f"{executable.threads} thread{'s' * (executable.threads != 1)}, {rounds} rounds in turn")
     print(table(header, rows))
+    return timings
 
 
 @contextmanager

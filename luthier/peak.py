@@ -1,5 +1,6 @@
 """What this machine can do at most, measured in the same run as what is compared with it.
 
+:func:`measure` gives both of the following, for the rooflines of a profile.
 :func:`fma_peak` times a loop that holds nothing but fused multiply-adds on registers, :func:`read_peak` one that reads
 memory. Both are functions of the loop IR that take the compiler's ordinary way to machine code.
 """
@@ -16,12 +17,18 @@ from .codegen.nodes import Alloc, Buffer, For, Function, LoopKind, Stmt, Store, 
 from .codegen.program import KernelCall, Program, Slot
 from .runtime.arrays import Array, address_of, empty_aligned
 from .runtime.loader import LoadedProgram, load_objects
+from .runtime.profile import Peaks
 from .target import Target
 from .te.expr import ExprLike, Var, as_expr
 
 CHAINS = 12
 """Independent accumulators: more than latency (4) times units (2), fewer than the 16 registers of AVX2."""
 STEPS = 1 << 17
+
+
+def measure(target: Target) -> Peaks:
+    """Both peaks of ``target.threads`` threads with the vectors of ``target``; about a second."""
+    return Peaks(fma_peak(target), read_peak(target))
 
 
 def fma_peak(target: Target, repeats: int = 40) -> float:

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from luthier import peak
 from luthier.codegen.detect import host_target
 from luthier.codegen.interpret import interpret
 from luthier.peak import CHAINS, _fma_loop, _read_loop, fma_peak, read_peak
@@ -94,3 +95,11 @@ def test_peaks_are_plausible():
     target = host_target(1)
     assert 4e9 < fma_peak(target, repeats=5) < 1e12
     assert 5e8 < read_peak(target, size_bytes=1 << 24, repeats=2) < 1e13
+
+
+def test_both_peaks_together(monkeypatch):
+    monkeypatch.setattr(peak, "fma_peak", lambda target: 2e11 * target.threads)
+    monkeypatch.setattr(peak, "read_peak", lambda target: 1e10)
+    found = peak.measure(host_target(2))
+    assert (found.flops_per_s, found.bytes_per_s) == (4e11, 1e10)
+    assert found.least_s(4 * 10**11, 0) == found.least_s(0, 10**10) == found.least_s(8, 10**10) == 1
