@@ -25,6 +25,11 @@ from .runtime.profile import repetitions
 
 Shapes = Mapping[str, Sequence[int]]
 
+_EPILOGUES = frozenset(
+    "Add BatchNormalization Clip Elu Gelu HardSigmoid HardSwish LeakyRelu Mul PRelu Relu Sigmoid Sub Sum Tanh".split()
+)
+"""Operators that engines compute as they store the result of what is before them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:
@@ -88,9 +93,9 @@ class Names:
     """Finds the ONNX nodes behind the names of an engine's layers."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
-        self.nodes = [(n.name, list(n.input), list(n.output)) for n in model.graph.node]
-        self.makers = {tensor: name for name, _, outputs in self.nodes for tensor in outputs if tensor}
-        self.known = {name for name, _, _ in self.nodes}
+        self.nodes = [(n.name, n.op_type, list(n.input), list(n.output)) for n in model.graph.node]
+        self.makers = {tensor: name for name, _, _, outputs in self.nodes for tensor in outputs if tensor}
+        self.known = {name for name, *_ in self.nodes}
         self._longest_first = sorted({*self.known, *self.makers}, key=lambda n: (-len(n), n))
 
     def exactly(self, names: Iterable[str]) -> set[str]:
@@ -109,21 +114,24 @@ class Names:
         return set()
 
     def with_absorbed(self, claims: Sequence[set[str]]) -> list[frozenset[str]]:
-        """Add to what each layer is known to compute the nodes that nobody claims and that only it can have absorbed.
+        """Add to what each layer is known to compute the nodes that nobody claims and that it must have absorbed.
 
-        claims: for each layer the nodes whose outputs it makes. A node that no layer claims was fused into the layer
-        that makes what its readers make, if that is one.
+        claims: for each layer, in order of execution, nodes whose outputs it is known to make. An elementwise node
+        whose operands are all claimed was fused into the last layer that makes one of them; any other node into the
+        layer that computes all of its readers, if there is one.
         """
         owners: dict[str, int] = {}
         for number, claimed in enumerate(claims):
             for name in claimed:
                 owners.setdefault(name, number)
         readers: dict[str, set[str]] = defaultdict(set)
-        for name, inputs, _ in self.nodes:
-            for tensor in inputs:
-                if tensor in self.makers:
-                    readers[self.makers[tensor]].add(name)
-        for name, _, _ in reversed(self.nodes):
+        for name, op, inputs, _ in self.nodes:
+            makers = [self.makers[tensor] for tensor in inputs if tensor in self.makers]
+            for maker in makers:
+                readers[maker].add(name)
+            if name not in owners and op in _EPILOGUES and makers and all(maker in owners for maker in makers):
+                owners[name] = max(owners[maker] for maker in makers)
+        for name, *_ in reversed(self.nodes):
             if name not in owners:
                 found = {owners.get(reader, -1) for reader in readers[name]}
                 if len(found) == 1 and -1 not in found:
@@ -131,10 +139,7 @@ class Names:
         groups: dict[int, set[str]] = defaultdict(set)
         for name, owner in owners.items():
             groups[owner].add(name)
-        return [
-            frozenset(claimed.union(*(groups[owners[name]] for name in claimed if owners[name] == number)))
-            for number, claimed in enumerate(claims)
-        ]
+        return [frozenset(claimed | groups[number]) for number, claimed in enumerate(claims)]
 
 
 # ------------------------------------------------------------------------------------- ONNX Runtime
@@ -229,11 +234,12 @@ def _openvino(
                 kinds[info.node_name] = info.node_type
         count += 1
     originals = {op.get_friendly_name(): _originals(op) for op in compiled.get_runtime_model().get_ordered_ops()}
-    layers = []
-    for name, run_s in times.items():
-        nodes = names.exactly(originals.get(name, ())) or names.within(name)
-        layers.append(Layer(name, kinds[name], statistics.median(run_s), frozenset(nodes)))
-    return PeerProfile("openvino", tuple(layers), count)
+    claims = [names.exactly(originals.get(name, ())) or names.within(name) for name in times]
+    layers = tuple(
+        Layer(name, kinds[name], statistics.median(run_s), nodes)
+        for (name, run_s), nodes in zip(times.items(), names.with_absorbed(claims), strict=True)
+    )
+    return PeerProfile("openvino", layers, count)
 
 
 def _originals(op: Any) -> list[str]:

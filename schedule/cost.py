@@ -21,7 +21,8 @@ def arithmetic(schedule: Schedule) -> int:
     total = 0
     for stage in schedule.live_stages():
         if not stage.precomputed:
-            points = prod(axis.extent for axis in (*stage.roots, *stage.reduce_roots))
+            # not the loops, which cover a tile where the stage is computed inside of another
+            points = prod(stage.tensor.shape) * prod(axis.extent for axis in stage.reduce_axes)
             total += points * _operations(stage.body, {})
     return total
 

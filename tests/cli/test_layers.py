@@ -60,6 +60,30 @@ def test_what_nobody_claims_was_absorbed_by_its_only_reader(names):
     assert found[5] == frozenset()
 
 
+def test_what_follows_a_claimed_node_was_absorbed_by_the_layer_that_makes_its_last_operand():
+    """A residual block: the sum and the activation belong to the second convolution, not to the pool behind them."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], "first"),
+        helper.make_node("Conv", ["a", "w"], ["b"], "second"),
+        helper.make_node("BatchNormalization", ["b", "scale", "bias", "mean", "var"], ["n"], "norm"),
+        helper.make_node("Add", ["n", "a"], ["s"], "sum"),
+        helper.make_node("Relu", ["s"], ["r"], "act"),
+        helper.make_node("GlobalAveragePool", ["r"], ["y"], "pool"),
+    ]
+    names = Names(helper.make_model(helper.make_graph(nodes, "g", [], [])))
+    assert names.with_absorbed([{"first"}, {"norm"}, {"pool"}]) == [
+        {"first"},
+        {"second", "norm", "sum", "act"},
+        {"pool"},
+    ]
+    # where the sum's first operand is inside of the layer that makes the activation, the sum is too
+    assert names.with_absorbed([{"first"}, {"act"}, {"pool"}]) == [
+        {"first"},
+        {"second", "norm", "sum", "act"},
+        {"pool"},
+    ]
+
+
 def kernel(name, median_s, *nodes):
     return KernelProfile(name, nodes, None, median_s, median_s, 0.0)
 

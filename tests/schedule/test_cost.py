@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from workloads import conv_relu, matmul
 
-from luthier.schedule import Schedule
+from luthier.codegen.detect import host_target
+from luthier.schedule import Default, Schedule
 from luthier.schedule.cost import arithmetic
+from luthier.schedule.space import instantiate
 
 
 @pytest.mark.parametrize("work", [matmul(), conv_relu()])
@@ -28,3 +30,20 @@ def test_winograd_computes_less(m):
     products = 2 * (size // m) ** 2 * (m + 2) ** 2 * channels * outputs
     assert products < arithmetic(schedule) < work.flops
     assert arithmetic(schedule) < with_filter  # the filter is transformed when the model is built
+
+
+@pytest.mark.parametrize("m", [2, 4])
+def test_tiles_do_not_hide_arithmetic(m):
+    """A space computes stages inside of others, tile by tile; every element counts all the same."""
+    target = host_target(1)
+    channels, size = 4 * target.lanes(), 16
+    work = conv_relu(channels, (size, size), channels, block=target.lanes())
+
+    class Chosen(Default):
+        def choose(self, name, options, default):
+            return super().choose(name, options, f"winograd{m}" if name == "algorithm" else default)
+
+    schedule = instantiate(work, Chosen(), target)
+    assert schedule.decisions["algorithm"] == f"winograd{m}"
+    products = 2 * (size // m) ** 2 * (m + 2) ** 2 * channels**2
+    assert products < arithmetic(schedule) < work.flops
