@@ -105,6 +105,11 @@ def summary(profile: Profile) -> str:
         lines.append(
             "the sum is off by more than 3%: something else runs on this machine; profile again when it is idle"
         )
+    if profile.threads > 1:
+        waits_s = sum(k.wait_s for k in profile.kernels)
+        lines.append(
+            f"threads wait for one another in {100 * waits_s / (profile.kernels_s or 1.0):.1f}% of the kernels' time"
+        )
     peaks = profile.peaks
     if peaks is None:
         return "\n".join(lines)

@@ -32,6 +32,7 @@ def test_every_kernel_is_listed_with_its_algorithm_and_its_nodes(luthier, tiny, 
     for column in ("kernel", "algorithm, tile", "ONNX nodes", "time", "share", "GFLOP/s", "GB/s", "of roof", "of own"):
         assert column in header
     assert ("waits" in header) == (threads > 1)
+    assert ("threads wait for one another" in done.out) == (threads > 1)
     kernels = api.compile(str(tiny), threads=threads).profile(1).kernels
     assert len(kernels) == 2
     for number, kernel in enumerate(kernels):
