@@ -7,17 +7,11 @@ import statistics
 import sys
 
 import luthier
-from luthier.codegen.detect import host_target
-from luthier.tuner.database import open_log
-from luthier.tuner.model_tasks import model_tasks
-from luthier.tuner.session import tune
 
 
 def main(model: str = "light_squeezenet", budget: str = "60") -> None:
-    target = host_target(threads=1)
-    tasks = model_tasks(model, target)
-    with open_log("tune_model.db") as log:  # a second run goes on where the first one ended
-        print(tune(tasks, log=log, target=target, budget_s=float(budget)))
+    # a second run goes on where the first one ended
+    print(luthier.tune(model, log="tune_model.db", threads=1, budget_s=float(budget)))
 
     before = luthier.compile(model, threads=1)
     after = luthier.compile(model, threads=1, log="tune_model.db")

@@ -20,6 +20,7 @@ from math import prod
 from typing import TypeAlias
 
 from .. import config
+from ..accuracy import Accuracy, check_accuracy
 from ..codegen.build import build_kernel
 from ..codegen.detect import host_target
 from ..codegen.emit_program import emit_program
@@ -66,6 +67,7 @@ def compile_model(
     threads: int | None = None,
     target: Target | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    accuracy: Accuracy = "fast",
     schedules: Schedules | None = None,
     jobs: int | None = None,
 ) -> Executable:
@@ -74,6 +76,7 @@ def compile_model(
     model      path, bytes, ModelProto or the name of a model that comes with onnx
     threads    threads to run with; default: the target's, or the cores of this process
     shapes     shapes of inputs by name; needed where the model leaves a dimension open
+    accuracy   "exact" forbids algorithms that round differently; see :mod:`luthier.accuracy`
     schedules  see :data:`Schedules`; default: the default rule for every task
     jobs       kernels to build at the same time; default: the cores of this process
 
@@ -88,7 +91,7 @@ def compile_model(
         target = host_target(usable_threads(threads or default_threads()))
     elif threads is not None:
         target = target.with_threads(threads)
-    graph = prepare(model, target, shapes)
+    graph = prepare(model, target, shapes, accuracy)
     groups = partition(graph)
     arrangement = arrange(groups, graph.inputs, graph.outputs, list(graph.constants))
     lowered = [_lower(call, graph) for call in arrangement.calls]
@@ -118,6 +121,7 @@ def compile_model(
         code_bytes=sum(map(len, objects)),
         call_nodes=tuple(g.names for g in lowered),
         view_nodes=tuple(name for g in groups if g.kind == "view" for n in g.nodes for name in n.names),
+        accuracy=graph.accuracy,
     )
     if config.get().debug >= 1:
         print(report, file=sys.stderr)
@@ -125,11 +129,19 @@ def compile_model(
     return Executable(program, objects, block, inputs, outputs, target, report)
 
 
-def prepare(model: ModelSource, target: Target, shapes: Mapping[str, Sequence[int]] | None = None) -> Graph:
-    """Import a model, simplify it and give its values layouts for ``target``."""
+def prepare(
+    model: ModelSource,
+    target: Target,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    accuracy: Accuracy = "fast",
+) -> Graph:
+    """Import a model, simplify it and give its values layouts for ``target``; note what accuracy is asked for."""
+    wanted = check_accuracy(accuracy)
     graph = run_passes(load_model(model, shapes))
     check_supported(graph)
-    return assign_layouts(graph, target.lanes())
+    graph = assign_layouts(graph, target.lanes())
+    graph.accuracy = wanted
+    return graph
 
 
 # --------------------------------------------------------------------------------------- kernels

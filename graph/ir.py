@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from ..accuracy import Accuracy
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -75,13 +77,17 @@ class Node:
 
 @dataclass(eq=False, slots=True)
 class Graph:
-    """A model. nodes are kept in an order in which every input is made before it is read."""
+    """A model. nodes are kept in an order in which every input is made before it is read.
+
+    accuracy  what its convolutions may be computed by; see :mod:`luthier.accuracy`
+    """
 
     inputs: list[Value]
     outputs: list[Value]
     nodes: list[Node]
     constants: dict[Value, np.ndarray[Any, Any]]
     name: str = "model"
+    accuracy: Accuracy = "fast"
 
     def producers(self) -> dict[Value, Node]:
         """Map each computed value to the node that makes it."""

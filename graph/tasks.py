@@ -91,7 +91,9 @@ def _anchor_name(anchor: Compute) -> str:
         parts.append(f"g{groups}")
     spatial = anchor.shape[2:-1] if a["out_block"] else anchor.shape[2:]
     parts.append(f"{a['in_channels']}x{_sizes(spatial)}")
-    return "_".join(parts if depthwise else [*parts, str(a["out_channels"])])
+    if not depthwise:
+        parts.append(str(a["out_channels"]))
+    return "_".join([*parts, "exact"] if a.get("accuracy") == "exact" else parts)
 
 
 def _ints(value: Attr) -> tuple[int, ...]:

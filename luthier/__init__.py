@@ -10,14 +10,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .api import build, compile, load
+    from .api import build, compile, load, tune
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "build", "compile", "load"]
+__all__ = ["__version__", "build", "compile", "load", "tune"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("build", "compile", "load"):
+    if name in ("build", "compile", "load", "tune"):
         return getattr(importlib.import_module(".api", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

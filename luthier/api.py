@@ -1,7 +1,8 @@
-"""The public functions: :func:`compile`, :func:`load` and :func:`build`.
+"""The public functions: :func:`compile`, :func:`tune`, :func:`load` and :func:`build`.
 
     import luthier
 
+    luthier.tune("resnet50.onnx", log="resnet50.tuning.db", budget_s=600)
     model = luthier.compile("resnet50.onnx", log="resnet50.tuning.db")
     (scores,) = model.run(None, {"data": image})
     model.save("resnet50.luthier")
@@ -16,6 +17,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 
+from .accuracy import Accuracy
 from .codegen.detect import host_target, named_target
 from .graph.compile import compile_model
 from .graph.importer.read import ModelSource
@@ -23,15 +25,18 @@ from .runtime.artifact import load as _load
 from .runtime.executable import Executable
 from .runtime.function import Function
 from .runtime.function import build as _build
-from .runtime.openmp import default_threads
+from .runtime.openmp import default_threads, usable_threads
 from .schedule.schedule import Schedule
 from .target import Target
 from .te.tensor import Compute
 from .te.workload import Workload
 from .tuner.database import Database, open_log
 from .tuner.lookup import schedules_from_log
+from .tuner.model_tasks import model_tasks
+from .tuner.report import TuneReport
+from .tuner.session import tune as _tune
 
-__all__ = ["build", "compile", "load"]
+__all__ = ["build", "compile", "load", "tune"]
 
 
 def compile(
@@ -41,6 +46,7 @@ def compile(
     threads: int | None = None,
     target: Target | str | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    accuracy: Accuracy = "fast",
     jobs: int | None = None,
 ) -> Executable:
     """Compile an ONNX model for this machine and return it ready to run.
@@ -52,13 +58,17 @@ def compile(
     target   a Target or the name of one (``x86-64-v3``), for an artifact that other machines can run; default: this
              machine
     shapes   shapes of inputs by name; needed where the model leaves a dimension open
+    accuracy "fast" allows algorithms that round differently (Winograd convolution: errors up to about 1e-5 of the
+             largest value); "exact" forbids them, so that only the order of sums differs from the model's definition
     jobs     kernels to build at the same time; default: the cores of this process
 
     Raises OnnxError for a model that cannot be read or has unsupported nodes, LogError for a log that cannot be read,
-    TargetError for an unknown target.
+    TargetError for an unknown target, Error for an unknown accuracy.
     """
     if log is None:
-        return compile_model(model, threads=threads, target=_target(target, threads), shapes=shapes, jobs=jobs)
+        return compile_model(
+            model, threads=threads, target=_target(target, threads), shapes=shapes, accuracy=accuracy, jobs=jobs
+        )
     database = log if isinstance(log, Database) else open_log(log, "r")
     try:
         executable = compile_model(
@@ -66,6 +76,7 @@ def compile(
             threads=threads,
             target=_target(target, threads),
             shapes=shapes,
+            accuracy=accuracy,
             schedules=schedules_from_log(database),
             jobs=jobs,
         )
@@ -80,6 +91,51 @@ def compile(
             stacklevel=2,
         )
     return executable
+
+
+def tune(
+    model: ModelSource,
+    *,
+    log: str | os.PathLike[str] | Database,
+    budget_s: float | None = None,
+    trials: int | None = None,
+    threads: int | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    accuracy: Accuracy = "fast",
+    tasks: str | None = None,
+    search: str = "evolutionary",
+    seed: int = 0,
+    progress: bool = True,
+) -> TuneReport:
+    """Search for fast schedules of a model's kernels on this machine, and keep all that is measured in ``log``.
+
+    log               file to extend or create; a later run goes on from there, and :func:`compile` takes it
+    budget_s, trials  when to stop: after so many seconds, or so many candidates; give one of the two
+    threads, shapes, accuracy  as :func:`compile` will be called: what is found for other ones does not serve it
+    tasks             only tasks whose name or key matches this pattern (``conv2d*``)
+    search, seed      search method, and what makes its proposals repeatable
+    progress          whether to show the progress on standard error
+
+    Raises OnnxError, LogError and Error as :func:`compile` does, TuningError for arguments that make no sense.
+    """
+    target = host_target(usable_threads(threads or default_threads()))
+    found = model_tasks(model, target, shapes, accuracy)
+    database = log if isinstance(log, Database) else open_log(log)
+    try:
+        return _tune(
+            found,
+            log=database,
+            target=target,
+            budget_s=budget_s,
+            trials=trials,
+            pattern=tasks,
+            search=search,
+            seed=seed,
+            progress=progress,
+        )
+    finally:
+        if database is not log:
+            database.close()
 
 
 def load(path: str | os.PathLike[str], *, verify: bool = True) -> Executable:

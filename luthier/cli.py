@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn, TextIO, TypeAlias
 
 from . import __version__
+from .accuracy import ACCURACIES
 from .cli_values import count, duration, input_file, shape
 from .errors import Error, InternalError
 
@@ -118,6 +119,14 @@ def _add_model(parser: argparse.ArgumentParser, *, artifact: bool = False) -> No
     parser.add_argument(
         "--shape", type=shape, action="append", default=[], metavar="NAME=1,3,224,224",
         help="shape of an input; needed where the model leaves a dimension open",
+    )  # fmt: skip
+    _add_accuracy(parser)
+
+
+def _add_accuracy(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--accuracy", choices=ACCURACIES,
+        help="exact: no algorithm that rounds differently, such as Winograd (default: fast)",
     )  # fmt: skip
 
 

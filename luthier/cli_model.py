@@ -32,6 +32,7 @@ def build(arguments: Namespace) -> None:
         threads=arguments.threads,
         target=arguments.target,
         shapes=shapes_of(arguments.shape),
+        accuracy=arguments.accuracy or "fast",
     )
     executable.save(target)
     print(executable.report)
@@ -71,8 +72,13 @@ def is_artifact(path: str) -> bool:
 def load_or_compile(arguments: Namespace) -> Executable:
     """Return the executable that ``MODEL|ARTIFACT`` and its options stand for."""
     if not is_artifact(arguments.model):
-        shapes = shapes_of(arguments.shape)
-        return api.compile(arguments.model, log=arguments.log, threads=arguments.threads, shapes=shapes)
+        return api.compile(
+            arguments.model,
+            log=arguments.log,
+            threads=arguments.threads,
+            shapes=shapes_of(arguments.shape),
+            accuracy=arguments.accuracy or "fast",
+        )
     for option, value in (("--shape", arguments.shape), ("--log", arguments.log)):
         if value:
             raise UsageError(f"{option}: {arguments.model} is a built artifact; give it to luthier build instead")
@@ -81,6 +87,12 @@ def load_or_compile(arguments: Namespace) -> Executable:
         raise UsageError(
             f"--threads {arguments.threads}: {arguments.model} was built for {executable.program.threads}; "
             f"build it again with --threads {arguments.threads}"
+        )
+    built = executable.report.accuracy if executable.report is not None else None
+    if arguments.accuracy not in (None, built):
+        raise UsageError(
+            f"--accuracy {arguments.accuracy}: {arguments.model} was built with --accuracy {built or 'unknown'}; "
+            f"build it again with --accuracy {arguments.accuracy}"
         )
     return executable
 

@@ -30,7 +30,7 @@ def tasks(arguments: Namespace) -> None:
     with ExitStack() as stack:
         log = stack.enter_context(open_log(arguments.log, "r")) if arguments.log else None
         target = host_target(_threads(arguments))
-        found = model_tasks(arguments.model, target, shapes_of(arguments.shape))
+        found = _tasks_of(arguments, target)
         timed = log is not None or arguments.measure
         peak = fma_peak(target) if timed else math.inf
         rows = []
@@ -58,13 +58,17 @@ def show(arguments: Namespace) -> None:
     with ExitStack() as stack:
         log = stack.enter_context(open_log(arguments.log, "r")) if arguments.log else None
         target = named_target(arguments.target, _threads(arguments))
-        task = _choose(model_tasks(arguments.model, target, shapes_of(arguments.shape)), arguments.task)
+        task = _choose(_tasks_of(arguments, target), arguments.task)
         known = schedules_from_log(log)(task.workload, target) if log is not None else None
         schedule = task.instantiate(Default() if known is None else Replay(known.decisions), target)
     origin = "default" if known is None else known.origin
     decisions = ", ".join(f"{k}={v}" for k, v in schedule.decisions.items()) or "none"
     print(f"# {task.name}: {task.key}, {task.uses} uses, {origin} schedule, decisions: {decisions}")
     print(pipeline.levels(schedule, target)[arguments.level]())
+
+
+def _tasks_of(arguments: Namespace, target: Target) -> list[TuningTask]:
+    return model_tasks(arguments.model, target, shapes_of(arguments.shape), arguments.accuracy or "fast")
 
 
 def _threads(arguments: Namespace) -> int:

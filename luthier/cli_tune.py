@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 from . import api
 from .cli_table import ratio, seconds, table
@@ -27,7 +28,8 @@ def tune(arguments: Namespace) -> None:
     """Tune a model's tasks. Everything that can be refused is refused before the log is touched."""
     find_searcher(arguments.search)
     target = host_target(usable_threads(arguments.threads or default_threads()))
-    tasks = tuning_tasks(model_tasks(arguments.model, target, shapes_of(arguments.shape)), arguments.task)
+    found = model_tasks(arguments.model, target, shapes_of(arguments.shape), arguments.accuracy or "fast")
+    tasks = tuning_tasks(found, arguments.task)
     path = Path(arguments.log) if arguments.log else Path(f"{model_name(arguments.model)}.tuning.db")
     if not path.exists():
         output_path(path, "--log")
@@ -53,7 +55,11 @@ def tune(arguments: Namespace) -> None:
 
 def _compare(arguments: Namespace, path: Path, report: TuneReport) -> None:
     """Measure the whole model with its default schedules and with those in the log, in turn."""
-    options = {"threads": arguments.threads, "shapes": shapes_of(arguments.shape)}
+    options: dict[str, Any] = {
+        "threads": arguments.threads,
+        "shapes": shapes_of(arguments.shape),
+        "accuracy": arguments.accuracy or "fast",
+    }
     before, after = (
         Luthier(api.compile(arguments.model, log=log, **options), name)
         for log, name in ((None, "default schedules"), (path, "with the log"))
@@ -64,4 +70,5 @@ def _compare(arguments: Namespace, path: Path, report: TuneReport) -> None:
     rows = [[t.name, seconds(t.median_s), seconds(t.min_s), ratio(timings[0].median_s, t.median_s)] for t in timings]
     print(f"\nThe whole model, measured in turn; {after.executable.report}")
     print(table([Path(arguments.model).name, "median", "least", "gain"], rows))
-    print(f"Use it: luthier build {arguments.model} --log {path}")
+    accuracy = f" --accuracy {arguments.accuracy}" if arguments.accuracy else ""
+    print(f"Use it: luthier build {arguments.model} --log {path}{accuracy}")

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from ..accuracy import Accuracy
+
 Origin = Literal["tuned", "reused", "default"]
 
 
@@ -48,6 +50,7 @@ class BuildReport:
 
     call_nodes  for each call of the program, the names of the ONNX nodes that it computes
     view_nodes  names of the ONNX nodes that became no code
+    accuracy    what the kernels may be computed by; see :mod:`luthier.accuracy`
     """
 
     model: str
@@ -62,6 +65,7 @@ class BuildReport:
     code_bytes: int
     call_nodes: tuple[tuple[str, ...], ...] = ()
     view_nodes: tuple[str, ...] = ()
+    accuracy: Accuracy = "fast"
 
     def count(self, origin: Origin) -> int:
         """Number of tasks whose schedule came from ``origin``."""
@@ -71,7 +75,8 @@ class BuildReport:
         origins = ", ".join(f"{self.count(o)} {o}" for o in ("tuned", "reused", "default"))
         return (
             f"{self.model}: {self.kernels} kernels of {len(self.tasks)} tasks ({origins}) in {self.build_s:.1f} s for "
-            f"{self.target}, {self.threads} thread{'s' * (self.threads != 1)}; arena {_mb(self.arena_bytes)}, "
+            f"{self.target}, {self.threads} thread{'s' * (self.threads != 1)}, {self.accuracy} accuracy; "
+            f"arena {_mb(self.arena_bytes)}, "
             f"constants {_mb(self.constants_bytes)}, code {_mb(self.code_bytes)}"
         )
 

@@ -15,6 +15,14 @@ from .trace import primitive
 ALGORITHMS: Mapping[str, Callable[..., Compute]] = {"winograd": winograd}
 """Rewritings of a compute into another of the same shape and value, up to rounding, over stages of its own."""
 
+_ROUNDS_DIFFERENTLY = frozenset({"winograd"})
+"""Algorithms whose rounding differs by more than the order of a sum explains."""
+
+
+def allows(tensor: Compute, name: str) -> bool:
+    """Whether the accuracy that ``tensor`` asks for (its attr ``accuracy``) admits the algorithm ``name``."""
+    return tensor.attrs.get("accuracy") != "exact" or name not in _ROUNDS_DIFFERENTLY
+
 
 class Algorithms(ScheduleState):
     """The primitives that change what is computed on the way; a part of :class:`.schedule.Schedule`."""
@@ -31,6 +39,11 @@ class Algorithms(ScheduleState):
         st = self[stage]
         if name not in ALGORITHMS:
             raise ScheduleError(f"use_algorithm: {name!r} is unknown; use one of {', '.join(ALGORITHMS)}")
+        if not allows(st.tensor, name):
+            raise ScheduleError(
+                f"use_algorithm({st.name}, {name!r}): the stage is to be exact, and {name} rounds differently; "
+                "define it with accuracy='fast'"
+            )
         if st.inlined or st.attach is not None or st.leaves != [*st.roots, *st.reduce_roots]:
             raise ScheduleError(f"use_algorithm({st.name}): the stage is already scheduled; call it first")
         if st.body is not st.tensor.body:

@@ -30,6 +30,7 @@ def convolution(ctx: Context, node: Node) -> Compute:
         groups=a["group"],
         in_block=x.layout.block,
         out_block=y.layout.block,
+        accuracy=ctx.graph.accuracy,
     )
     return _with_bias(ctx, result, bias, y)
 

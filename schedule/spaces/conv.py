@@ -14,6 +14,7 @@ from typing import cast
 from ...target import Target
 from ...te.ops.winograd import applies, tile_sizes
 from ...te.tensor import Compute, Placeholder
+from ..algorithms import allows
 from ..axis import LoopAxis
 from ..decide import Decider
 from ..schedule import Schedule
@@ -244,10 +245,15 @@ def default_algorithm(anchor: Compute, algorithms: list[str], target: Target) ->
 
 
 def winograd_tiles(anchor: Compute, lanes: int) -> list[int]:
-    """The m of the F(m, r) that compute this convolution in whole vectors (:mod:`luthier.te.ops.winograd`)."""
+    """The m of the F(m, r) that compute this convolution in whole vectors (:mod:`luthier.te.ops.winograd`).
+
+    None of them may where it is to be exact.
+    """
     data, weights = anchor.inputs()[0], anchor.inputs()[-1]
     constant = isinstance(weights, Placeholder) and weights.constant
     if not (applies(anchor) and anchor.shape[4] == lanes and constant and isinstance(data, Placeholder)):
+        return []
+    if not allows(anchor, "winograd"):
         return []
     return tile_sizes(cast(tuple[int, ...], anchor.attrs["kernel"])[0])
 

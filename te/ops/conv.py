@@ -8,15 +8,17 @@ The body is always ``sum(data[...] * weight[...], axes, where)`` over
     (*taps,)             depthwise convolution
 
 Tags: ``conv2d`` and ``depthwise_conv2d`` (1 and 3 for images of those ranks).
-Attrs: kernel, strides, pads, dilations, groups, in_channels, out_channels, in_block, out_block.
+Attrs: kernel, strides, pads, dilations, groups, in_channels, out_channels, in_block, out_block;
+accuracy, where that is "exact" and an algorithm that rounds differently would apply.
 Next: :mod:`.pool`, the same windows with another combiner.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from ...accuracy import Accuracy, check_accuracy
 from ...errors import ExpressionError
 from ..expr import Axis, Expr, Var, select
 from ..simplify import simplify
@@ -24,6 +26,7 @@ from ..tensor import Attr, Compute, Tensor, compute, reduce_axis
 from ..tensor import sum as reduce_sum
 from .operand import OperandLike, axis_names, conjunction, define, named, operand, physical_shape
 from .window import window
+from .winograd import applies
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ def conv(
     groups: int = 1,
     in_block: int = 0,
     out_block: int = 0,
+    accuracy: Accuracy = "fast",
     name: str = "conv",
 ) -> Compute:
     """Convolve ``data`` with ``weight``.
@@ -75,10 +79,14 @@ def conv(
     data       (N, C, *spatial), or (N, ceil(C / in_block), *spatial, in_block) when ``in_block`` is positive
     weight     (O, C / groups, *kernel); with ``out_block``, O is padded to a multiple of it (see :func:`pad_weight`)
     strides, dilations  one per spatial dimension (default 1); pads: all begins, then all ends (default 0)
+    accuracy   "exact" forbids schedules to use an algorithm that rounds differently, such as Winograd. It is part of the
+               workload's text, and so of its key, only where there is such an algorithm: all other workloads, and
+               what is known of them, are the same for both
     returns    (N, O, *out), or (N, ceil(O / out_block), *out, out_block)
 
-    Errors: ExpressionError when shapes, channels and groups do not fit.
+    Errors: ExpressionError when shapes, channels and groups do not fit; Error for an unknown ``accuracy``.
     """
+    exact = check_accuracy(accuracy) == "exact"
     ch = _Channels(in_channels, out_channels, groups, in_block, out_block)
     _check(data, weight, ch)
     n, spatial = data.shape[0], data.shape[2 : len(data.shape) - (1 if in_block else 0)]
@@ -124,7 +132,8 @@ def conv(
     names[1] = "oc"
     if out_block:
         names = [names[0], "oc_o", *names[2:], "oc_i"]
-    return compute(shape, named(body, names), name, tag=tag, attrs=attrs)
+    result = compute(shape, named(body, names), name, tag=tag, attrs=attrs)
+    return replace(result, attrs={**result.attrs, "accuracy": "exact"}) if exact and applies(result) else result
 
 
 def pad_weight(weight: OperandLike, block: int, axis: int = 0) -> Compute:

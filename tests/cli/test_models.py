@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from luthier import api
@@ -231,3 +232,41 @@ def test_the_report_of_a_build_is_in_its_artifact(luthier, tiny):
     luthier("build", tiny)
     report = api.load("tiny.luthier").report
     assert report is not None and json.dumps(report.to_json()) and report.kernels >= 2
+
+
+@pytest.fixture
+def wide(tmp_path):
+    """A 3x3 convolution of 64 channels, for which fast and exact differ."""
+    rng = np.random.default_rng(0)
+    shape = [1, 64, 16, 16]
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], ["y"], "conv", pads=[1] * 4)],
+        "wide",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
+        [numpy_helper.from_array(rng.standard_normal((64, 64, 3, 3), np.float32), "w")],
+    )
+    path = tmp_path / "wide.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return path
+
+
+def test_accuracy(luthier, wide):
+    assert "fast accuracy" in luthier("build", wide, "--threads", 1).out
+    assert "was built with --accuracy fast" in luthier("run", "wide.luthier", "--accuracy", "exact").complaint
+    assert "exact accuracy" in luthier("build", wide, "--threads", 1, "--accuracy", "exact").out
+    assert luthier("run", "wide.luthier", "--accuracy", "exact").code == 0
+    assert "was built with --accuracy exact" in luthier("bench", "wide.luthier", "--accuracy", "fast").complaint
+    assert "invalid choice: 'best'" in luthier("run", wide, "--accuracy", "best").complaint
+
+    fast, exact = (luthier("run", wide, "--threads", 1, *options).out for options in ((), ("--accuracy", "exact")))
+    assert fast != exact  # they round differently
+    assert "exact accuracy" in luthier("bench", wide, "--rounds", 1, "--accuracy", "exact").out
+    assert "64_exact" in luthier("tasks", wide, "--accuracy", "exact").out
+    shown = luthier("show", wide, "--threads", 1, "--task", "conv2d*", "--accuracy", "exact")
+    assert "algorithm=direct" in shown.out
+
+    done = luthier("tune", wide, "--trials", 1, "--threads", 1, "--task", "conv2d*", "--accuracy", "exact")
+    assert "--log wide.tuning.db --accuracy exact" in done.out
+    assert "1 tuned" in luthier("build", wide, "--threads", 1, "--log", "wide.tuning.db", "--accuracy", "exact").out
+    assert "0 tuned" in luthier("build", wide, "--threads", 1, "--log", "wide.tuning.db").out

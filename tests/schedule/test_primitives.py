@@ -3,6 +3,7 @@
 import textwrap
 
 import pytest
+from workloads import conv_relu
 
 from luthier import te
 from luthier.errors import ScheduleError
@@ -231,3 +232,11 @@ def test_unknown_names_list_what_there_is():
     s.split("C", "i", 2)
     with pytest.raises(ScheduleError, match="no longer a loop"):
         s.split("C", "i", 2)
+
+
+def test_use_algorithm_keeps_to_the_accuracy_that_the_stage_asks_for():
+    s = Schedule(conv_relu(outputs=16))
+    assert [st.name for st in s.use_algorithm("conv", "winograd", {"m": 2})][-1] == "conv.columns"
+    exact = Schedule(conv_relu(outputs=16, accuracy="exact"))
+    with pytest.raises(ScheduleError, match=r"conv, 'winograd'.*is to be exact.*accuracy='fast'"):
+        exact.use_algorithm("conv", "winograd", {"m": 2})

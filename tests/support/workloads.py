@@ -24,6 +24,7 @@ def conv_relu(
     out_block=None,
     plain=False,
     residual=False,
+    accuracy="fast",
 ):
     """Convolution, bias, ReLU (and a residual add) in a channel-blocked layout."""
     h, w = size
@@ -44,6 +45,7 @@ def conv_relu(
         groups=groups,
         in_block=0 if plain else block,
         out_block=out_block,
+        accuracy=accuracy,
     )
     inputs = [x, weight, bias]
     skip = te.placeholder(y.shape, name="r")

@@ -7,7 +7,7 @@ import pytest
 from workloads import conv_relu
 
 from luthier import te
-from luthier.errors import ExpressionError
+from luthier.errors import Error, ExpressionError
 from luthier.te.evaluate import evaluate
 from luthier.te.ops.winograd import applies, transforms, winograd
 
@@ -80,3 +80,14 @@ def test_only_what_fits_is_rewritten():
             winograd(conv)
     with pytest.raises(ExpressionError, match="m is 3"):
         winograd(conv_relu(outputs=16).stages[0], 3)
+
+
+def test_exactness_is_part_of_what_is_computed_where_it_matters():
+    fast, exact = (conv_relu(outputs=16, accuracy=a) for a in ("fast", "exact"))
+    assert fast.key != exact.key
+    assert "accuracy" not in fast.text and "'accuracy' = 'exact'" in exact.text
+    for options in ({"stride": 2}, {"kernel": (1, 1), "pad": 0}, {"dilation": 2}, {"plain": True, "channels": 3}):
+        fast, exact = (conv_relu(outputs=16, accuracy=a, **options) for a in ("fast", "exact"))
+        assert fast.key == exact.key
+    with pytest.raises(Error, match="accuracy is 'more'"):
+        conv_relu(accuracy="more")
