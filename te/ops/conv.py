@@ -79,8 +79,8 @@ def conv(
     data       (N, C, *spatial), or (N, ceil(C / in_block), *spatial, in_block) when ``in_block`` is positive
     weight     (O, C / groups, *kernel); with ``out_block``, O is padded to a multiple of it (see :func:`pad_weight`)
     strides, dilations  one per spatial dimension (default 1); pads: all begins, then all ends (default 0)
-    accuracy   "exact" forbids schedules to use an algorithm that rounds differently, such as Winograd. It is part of the
-               workload's text, and so of its key, only where there is such an algorithm: all other workloads, and
+    accuracy   "exact" forbids schedules to use an algorithm that rounds differently, such as Winograd. It is part of
+               the workload's text, and so of its key, only where there is such an algorithm: all other workloads, and
                what is known of them, are the same for both
     returns    (N, O, *out), or (N, ceil(O / out_block), *out, out_block)
 
