@@ -125,10 +125,19 @@ def tile_parts(extent: int, size: int) -> list[tuple[int, int]]:
 def step_cycles(points: int, vectors: int, target: Target) -> float:
     """Estimated cycles of one reduction step on a tile of ``points`` x ``vectors`` accumulators.
 
-    The multiply-adds, the loads (one broadcast a point, one load a vector, two a cycle at best), and the latency that a
-    small tile cannot hide bound it. The unit is one full-width multiply-add.
+    The multiply-adds, the loads (one broadcast a point, one load a vector), and the latency that a small tile cannot
+    hide bound it. The unit is one full-width multiply-add: a cycle with 512-bit vectors; half a cycle with narrower
+    ones, of which a core starts two in a cycle, and no more loads than that.
     """
+    wide = target.vector_bits > 256
     fma = points * vectors
-    loads = (points + vectors) / 1.5
-    latency = 4.0
+    loads = (points + vectors) / (1.5 if wide else 1.0)
+    latency = 4.0 if wide else 8.0
     return max(fma, loads, latency) + 0.02 * points + 0.12 * vectors
+
+
+def default_unroll(accumulators: int, target: Target) -> int:
+    """Reduction steps to unroll: a small tile needs more work in each iteration; with a tile that takes most registers
+    LLVM begins to spill them as soon as there are two steps."""
+    share = accumulators / target.vector_registers
+    return 1 if share >= 0.6 else 2 if share >= 0.3 else 4

@@ -22,6 +22,7 @@ from ..space import register
 from ..stage import Stage
 from .common import (
     Window,
+    default_unroll,
     fuse_all,
     isolate_anchor,
     register_tiles,
@@ -64,7 +65,7 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
     rows, columns, vectors = d.choose("tile", options, best)
     order = d.choose("order", ["channels", "rows"], "channels")
     taps_unrolled = d.choose("unroll_taps", ["x", "xy"], "x")
-    steps = d.choose("unroll_channels", [1, 2, 4], default_channel_unroll(anchor, rows * columns * vectors))
+    steps = d.choose("unroll_channels", [1, 2, 4], default_channel_unroll(anchor, rows * columns * vectors, target))
 
     ahead = len(anchor.reduce_axes) == 4 and d.choose("prefetch", [False, True], prefers_prefetch(anchor, target))
 
@@ -333,12 +334,12 @@ def prefers_prefetch(anchor: Compute, target: Target) -> bool:
     return 4 * prod(anchor.inputs()[-1].shape) > target.l2_bytes // 2
 
 
-def default_channel_unroll(anchor: Compute, accumulators: int) -> int:
+def default_channel_unroll(anchor: Compute, accumulators: int, target: Target) -> int:
     """Input channels to unroll: a small tile needs more work in each iteration, a large one stays small."""
     if len(anchor.reduce_axes) != 4:
         return 1
     inner = anchor.reduce_axes[3].extent
-    wanted = 1 if accumulators >= 20 else 2 if accumulators >= 10 else 4
+    wanted = default_unroll(accumulators, target)
     return wanted if inner % wanted == 0 else 1
 
 

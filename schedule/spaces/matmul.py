@@ -39,7 +39,8 @@ def matmul(s: Schedule, d: Decider, target: Target) -> None:
     tiles = [(r, v) for r, _, v in register_tiles(row_options, [1], [1, 2, 3, 4], target)]
     best = min(tiles, key=lambda t: _tile_cost(t, m, n, k, lanes, target))
     rows, vectors = d.choose("tile", [list(t) for t in tiles], list(best))
-    steps = d.choose("unroll_k", [1, 2, 4, 8], 4 if rows * vectors < 8 else 2 if rows * vectors < 16 else 1)
+    share = rows * vectors / target.vector_registers
+    steps = d.choose("unroll_k", [1, 2, 4, 8], 4 if share < 0.25 else 2 if share < 0.5 else 1)
     order = d.choose("order", ["panels", "rows"], "panels")
     ahead = d.choose("prefetch", [0, 1024, 2048, 4096, 8192, 16384], default_prefetch(product, m, target))
 

@@ -15,7 +15,7 @@ from ..axis import LoopAxis
 from ..decide import Decider
 from ..schedule import Schedule
 from ..stage import Stage
-from .common import fuse_all, register_tiles, step_cycles, tail_cut, tile_parts
+from .common import default_unroll, fuse_all, register_tiles, step_cycles, tail_cut, tile_parts
 from .winograd_cost import Size, best_plan, channel_groups, row_options
 
 
@@ -40,7 +40,7 @@ def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m
     points, vectors = d.choose("product_tile", [list(t[1:]) for t in tiles], list(best[1:]))
     groups = channel_groups(size.out_blocks, vectors)
     group = d.choose("channel_group", groups, max((g for g in groups if g <= plan.group), default=groups[0]))
-    steps = d.choose("unroll_channels", [1, 2, 4], 1 if points * vectors >= 20 else 2)
+    steps = d.choose("unroll_channels", [1, 2, 4], min(2, default_unroll(points * vectors, target)))
     ahead = d.choose("prefetch", [False, True], True)
 
     n, co, oh, ow, ci = out.leaves
