@@ -65,7 +65,7 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
     rows, columns, vectors = d.choose("tile", options, best)
     order = d.choose("order", ["channels", "rows"], "channels")
     taps_unrolled = d.choose("unroll_taps", ["x", "xy"], "x")
-    steps = d.choose("unroll_channels", [1, 2, 4], default_channel_unroll(anchor, rows * columns * vectors, target))
+    steps = d.choose("unroll_channels", [1, 2, 4], default_channel_unroll(anchor, rows * columns, vectors, target))
 
     ahead = len(anchor.reduce_axes) == 4 and d.choose("prefetch", [False, True], prefers_prefetch(anchor, target))
 
@@ -334,12 +334,15 @@ def prefers_prefetch(anchor: Compute, target: Target) -> bool:
     return 4 * prod(anchor.inputs()[-1].shape) > target.l2_bytes // 2
 
 
-def default_channel_unroll(anchor: Compute, accumulators: int, target: Target) -> int:
-    """Input channels to unroll: a small tile needs more work in each iteration, a large one stays small."""
+def default_channel_unroll(anchor: Compute, points: int, vectors: int, target: Target) -> int:
+    """Input channels to unroll: a small tile needs more work in each iteration, a large one stays small.
+
+    A loop over the channels of a narrow block has few iterations, too few where there is one tap in each.
+    """
     if len(anchor.reduce_axes) != 4:
         return 1
-    inner = anchor.reduce_axes[3].extent
-    wanted = default_unroll(accumulators, target)
+    _, _, taps_x, inner = (axis.extent for axis in anchor.reduce_axes)
+    wanted = 4 if inner <= 8 and taps_x == 1 and vectors > 1 else default_unroll(points * vectors, target)
     return wanted if inner % wanted == 0 else 1
 
 
