@@ -1,14 +1,16 @@
 """Describe the host CPU, or one of the named ones, as a :class:`~luthier.target.Target`.
 
 The instruction set comes from LLVM, cache sizes from /sys (common sizes where it is absent), the number of cores
-from the process's affinity mask.
+from the process's affinity mask. What the process may use of them now, see :func:`usable_cpus`, can be less.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import re
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -34,6 +36,8 @@ NAMES = ("host", *_NAMED)
 
 _AVX512 = {"avx512f", "avx512vl", "avx512bw", "avx512dq"}
 _SYS_CPU = Path("/sys/devices/system/cpu")
+_CGROUPS = Path("/sys/fs/cgroup")
+_CGROUPS_OF_PROCESS = Path("/proc/self/cgroup")
 
 
 def host_target(threads: int | None = None) -> Target:
@@ -70,6 +74,17 @@ def can_run(target: Target) -> bool:
         return False
     have = _host_features()
     return all(have.get(f[1:], False) or f[1:] in _ALWAYS for f in target.features.split(",") if f.startswith("+"))
+
+
+def usable_cpus() -> int:
+    """Logical CPUs that this process may use now: those of its affinity mask (``taskset``), but no more than the quotas
+    of its control groups pay for."""
+    return _within_quota(len(_affinity()))
+
+
+def usable_cores() -> int:
+    """As :func:`usable_cpus`; hyper-threads of one core count once."""
+    return _within_quota(_physical_cores())
 
 
 _ALWAYS = {"neon", "fp-armv8"}  # part of every aarch64 that runs Linux; LLVM may not list them
@@ -115,7 +130,7 @@ def _host() -> Target:
         bits, registers = 256, 16
     else:
         bits, registers = 128, 16
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = _physical_cores()
     caches = _caches()
     return Target(
         name="host",
@@ -128,8 +143,8 @@ def _host() -> Target:
         l2_bytes=caches.get(2, 512 * 1024),
         l3_bytes=caches.get(3, 8 * 1024 * 1024),
         line_bytes=_line_bytes(),
-        cores=_physical_cores(cores),
-        threads=_physical_cores(cores),
+        cores=cores,
+        threads=cores,
         model=_model(),
     )
 
@@ -150,12 +165,44 @@ def _line_bytes() -> int:
     return int(text) if text.isdigit() and int(text) else 64
 
 
-def _physical_cores(usable: int) -> int:
-    """Cores behind the usable CPUs: hyper-threads of one core count once."""
-    if not hasattr(os, "sched_getaffinity"):
-        return usable
-    groups = {_read(_SYS_CPU / f"cpu{n}/topology/thread_siblings_list") or str(n) for n in os.sched_getaffinity(0)}
-    return max(1, min(usable, len(groups)))
+def _affinity() -> set[int]:
+    """Numbers of the CPUs that this process may run on."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+
+
+def _physical_cores() -> int:
+    """Cores behind the CPUs of this process: hyper-threads of one core count once."""
+    return max(1, len({_read(_SYS_CPU / f"cpu{n}/topology/thread_siblings_list") or str(n) for n in _affinity()}))
+
+
+def _within_quota(count: int) -> int:
+    """At most ``count`` CPUs, and at most what the tightest quota of the control groups allows, rounded up."""
+    limits = [quota / period for quota, period in _quotas() if quota > 0 and period > 0]
+    return max(1, min([count, *map(math.ceil, limits)]))
+
+
+def _quotas() -> Iterator[tuple[int, int]]:
+    """CPU time per period of each control group that holds this process (versions 1 and 2), in microseconds.
+
+    Within a container the path of a group may be the host's, which is not there; the group's own files are then those
+    at the mount point.
+    """
+    for line in _read(_CGROUPS_OF_PROCESS).splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        mount = _CGROUPS / "cpu" if controllers else _CGROUPS
+        group = mount / path.lstrip("/")
+        for folder in (group, *group.parents):
+            if not folder.is_relative_to(mount):
+                break
+            if controllers:
+                texts = [_read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")]
+            else:
+                texts = _read(folder / "cpu.max").split()
+            if len(texts) == 2 and all(re.fullmatch("[0-9]+", t) for t in texts):  # not "max", not -1
+                yield int(texts[0]), int(texts[1])
 
 
 def _model() -> str:

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 
 from .accuracy import Accuracy
 from .codegen.detect import host_target, named_target
+from .errors import TuningError
 from .graph.compile import compile_model
 from .graph.importer.read import ModelSource
 from .runtime.artifact import load as _load
@@ -54,7 +55,8 @@ def compile(
     model    path of an ONNX file, its bytes, a ModelProto, or the name of a model that comes with onnx
     log      tuning log to take schedules from: records of this machine, or else of a similar one; tasks that it does
              not know get the default schedule, and a warning says how many these are
-    threads  threads to run with; default: the cores of this process (at most ``OMP_NUM_THREADS``)
+    threads  threads to run with, however many cores there are; default: ``OMP_NUM_THREADS``, but no more than the CPUs
+             that this process may use (``taskset``, CPU quotas of containers), or else the cores behind these
     target   a Target or the name of one (``x86-64-v3``), for an artifact that other machines can run; default: this
              machine
     shapes   shapes of inputs by name; needed where the model leaves a dimension open
@@ -118,6 +120,8 @@ def tune(
 
     Raises OnnxError, LogError and Error as :func:`compile` does, TuningError for arguments that make no sense.
     """
+    if threads is not None and threads < 1:
+        raise TuningError(f"tune: threads is {threads}; it must be at least 1")
     target = host_target(usable_threads(threads or default_threads()))
     found = model_tasks(model, target, shapes, accuracy)
     database = log if isinstance(log, Database) else open_log(log)

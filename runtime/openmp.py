@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import os
+import re
 import sys
 import threading
 import warnings
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import config
-from ..codegen.detect import host_target
+from ..codegen.detect import usable_cores, usable_cpus
 
 SYMBOLS = ("GOMP_parallel", "GOMP_barrier", "omp_get_thread_num", "omp_get_num_threads")
 """What generated code may call. GNU's libgomp has them, and so do LLVM's libomp and Intel's libiomp5."""
@@ -36,6 +37,8 @@ class OpenMP:
     path: str
     symbols: Mapping[str, int]
 
+
+_THREADS = re.compile(r"\s*0*([1-9][0-9]{0,8})\s*(?:,\s*[0-9]+\s*)*")
 
 _lock = threading.Lock()
 _found: OpenMP | None = None
@@ -59,12 +62,12 @@ def runtime() -> OpenMP | None:
 def default_threads() -> int:
     """Threads to use when the user does not say.
 
-    ``OMP_NUM_THREADS``, but no more than the CPUs of this process; without it, the physical cores behind them.
+    ``OMP_NUM_THREADS`` (of a list, one number for each level of nesting, the first), but no more than the CPUs of this
+    process; without it, or where it is no such list, the physical cores behind them. Both are asked for anew each time,
+    because a process can change its affinity.
     """
-    wish = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    if not wish.isdigit() or int(wish) < 1:
-        return host_target().threads
-    return min(int(wish), len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    wish = _THREADS.fullmatch(os.environ.get("OMP_NUM_THREADS", ""))
+    return min(int(wish[1]), usable_cpus()) if wish else usable_cores()
 
 
 def usable_threads(threads: int) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from luthier import config
-from luthier.codegen.detect import host_target
+from luthier.codegen.detect import usable_cores
 from luthier.errors import InternalError
 from luthier.runtime import openmp
 from luthier.runtime.executable import Executable
@@ -50,11 +50,21 @@ def _wheel_has_one() -> bool:
     return any(os.path.isdir(os.path.join(p, "xgboost.libs")) for p in sys.path)
 
 
-@pytest.mark.parametrize("setting", ["1", "1,4", "nonsense", "", "0", "100000"])
-def test_default_threads(monkeypatch: pytest.MonkeyPatch, setting: str) -> None:
+@pytest.mark.parametrize(
+    ("setting", "threads"),
+    [("1", 1), ("1,4", 1), (" 2 , 4,1", 2), ("4,2", 4), ("007", 7), ("100000", 8)]
+    + [(malformed, 4) for malformed in ("", "0", "-2", "two", "2x", "2,", "2,x", "2;4", "0x2", "\u00b2", "1.5")],
+)
+def test_default_threads(monkeypatch: pytest.MonkeyPatch, setting: str, threads: int) -> None:
+    monkeypatch.setattr(openmp, "usable_cpus", lambda: 8)
+    monkeypatch.setattr(openmp, "usable_cores", lambda: 4)
     monkeypatch.setenv("OMP_NUM_THREADS", setting)
-    cpus = len(os.sched_getaffinity(0))
-    assert openmp.default_threads() == {"1": 1, "1,4": 1, "100000": cpus}.get(setting, host_target().threads)
+    assert openmp.default_threads() == threads
+
+
+def test_default_threads_without_a_wish(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert openmp.default_threads() == usable_cores()
 
 
 def test_objects_that_do_not_link_are_named(capfd: pytest.CaptureFixture[str]) -> None:
