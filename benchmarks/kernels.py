@@ -180,7 +180,9 @@ def main() -> int:
         schedule, origin = schedule_for(layer, target, log)
         result = measure(layer, schedule, target, arguments.rounds, not arguments.alone)
         results.append(result | {"schedule": origin})
-        peak = max(peak, fma_peak(target, repeats=10))  # a busy machine hides it at times
+        if bound_by_memory(layer):  # a busy machine hides at times what it can do
+            bandwidth = max(bandwidth, read_peak(target))
+        peak = max(peak, fma_peak(target, repeats=10))
         print(report(results[-1:], peak, bandwidth).splitlines()[-1], flush=True)
     print(f"\n{target.model or target.cpu}, {target.vector_bits}-bit vectors, {target.threads} thread(s): FMA peak "
           f"{peak / 1e9:.1f} GFLOP/s, reads {bandwidth / 1e9:.1f} GB/s")  # fmt: skip
