@@ -20,18 +20,18 @@ from math import prod
 from typing import TypeAlias
 
 from .. import config
+from ..codegen import cached
 from ..codegen.build import build_kernel
 from ..codegen.detect import host_target
 from ..codegen.emit_program import emit_program
 from ..codegen.kernel import Kernel
-from ..codegen.llvm import compile_object
 from ..codegen.program import KernelCall, Program, Slot
 from ..errors import Error, InternalError, ScheduleError
 from ..runtime.arrays import Array
 from ..runtime.executable import Executable, TensorSpec
 from ..runtime.openmp import default_threads, usable_threads
 from ..runtime.report import BuildReport, Origin, TaskReport
-from ..schedule.decide import Decisions, Default, Replay
+from ..schedule.decide import Decider, Decisions, Default, Replay
 from ..schedule.space import instantiate
 from ..target import Target
 from ..te.tensor import compute, placeholder
@@ -103,7 +103,8 @@ def compile_model(
     block, offsets = pack_constants(requests)
     program = _program(lowered, kernels, plan, constants, iter(offsets), graph, target)
     objects = [b.kernel.object_code for b in builds.values()]
-    objects.append(compile_object(emit_program(program, target), target))
+    objects.append(cached.compile_object(emit_program(program, target), target))
+    cached.trim()
 
     report = BuildReport(
         model=graph.name,
@@ -139,6 +140,7 @@ def prepare(model: ModelSource, target: Target, shapes: Mapping[str, Sequence[in
 class _Build:
     kernel: Kernel
     origin: Origin
+    cached: bool
 
 
 def _lower(call: Group, graph: Graph) -> LoweredGroup:
@@ -177,17 +179,26 @@ def _build_kernels(
 
 def _build(work: Workload, target: Target, found: Found | None) -> _Build:
     started = time.perf_counter()
-    schedule, origin = None, found.origin if found is not None else "default"
+    build: _Build | None = None
     if found is not None:
         try:
-            schedule = instantiate(work, Replay(found.decisions), target)
+            build = _kernel(work, Replay(found.decisions), found.decisions, target, found.origin)
         except ScheduleError as error:  # a record of another version of the space
-            origin = "default"
             warnings.warn(f"task {work.key}: the recorded schedule no longer fits: {error}", stacklevel=2)
-    kernel = build_kernel(schedule or instantiate(work, Default(), target), target)
+    if build is None:
+        build = _kernel(work, Default(), cached.DEFAULT, target, "default")
     if config.get().debug >= 2:
-        print(f"kernel {kernel.symbol} ({origin}): {time.perf_counter() - started:.2f} s", file=sys.stderr)
-    return _Build(kernel, origin)
+        source = f"{build.origin}, cached" if build.cached else build.origin
+        print(f"kernel {build.kernel.symbol} ({source}): {time.perf_counter() - started:.2f} s", file=sys.stderr)
+    return build
+
+
+def _kernel(work: Workload, decider: Decider, recipe: cached.Recipe, target: Target, origin: Origin) -> _Build:
+    """recipe: what ``decider`` does, as the cache's key."""
+    kernel, known = cached.kernel_for(
+        work, recipe, target, lambda: build_kernel(instantiate(work, decider, target), target)
+    )
+    return _Build(kernel, origin, known)
 
 
 def _task_reports(lowered: Sequence[LoweredGroup], builds: Mapping[str, _Build]) -> tuple[TaskReport, ...]:
@@ -212,6 +223,7 @@ def _task_report(group: LoweredGroup, uses: int, build: _Build) -> TaskReport:
         decisions=decisions,
         algorithm_flops=int(kernel.metadata.get("flops", work.flops)),
         algorithm_bytes=sum(p.size_bytes for p in kernel.params),
+        cached=build.cached,
     )
 
 
