@@ -1,9 +1,9 @@
 """Kernels and objects through the cache: what :mod:`.build` and :mod:`.llvm` would make, unless it was made before.
 
-The key of a kernel holds all that its code depends on: the workload's key, the recipe of its schedule (the decisions, or
-the word for the default rule), the target and the host (which runs what prepares constants), the versions of Luthier and
-LLVM, and a hash of the sources of this package and those below it, so that whoever edits a schedule never gets old code.
-A kernel that is found has had no schedule made. Tuning does not come here: nearly all of its candidates lose.
+The key of a kernel holds all that its code depends on: the workload's key, the recipe of its schedule (the decisions,
+or the word for the default rule), the target and the host (which runs what prepares constants), the versions of Luthier
+and LLVM, and a hash of the sources of this package and those below it, so that whoever edits a schedule never gets old
+code. A kernel that is found has had no schedule made. Tuning does not come here: nearly all of its candidates lose.
 """
 
 from __future__ import annotations
@@ -50,9 +50,7 @@ _ROOT = Path(__file__).parent.parent
 SOURCES = sources_hash(tuple(_ROOT / name for name in ("te", "schedule", "codegen")))
 
 
-def kernel_for(
-    workload: Workload, recipe: Recipe, target: Target, build: Callable[[], Kernel]
-) -> tuple[Kernel, bool]:
+def kernel_for(workload: Workload, recipe: Recipe, target: Target, build: Callable[[], Kernel]) -> tuple[Kernel, bool]:
     """Return the kernel of ``workload`` by ``recipe`` and whether it was stored; else ``build`` it and store it.
 
     recipe  :data:`DEFAULT` or the decisions to replay; ``build`` must follow it to the letter

@@ -75,7 +75,7 @@ def compile_model(
     threads    threads to run with; default: the target's, or the cores of this process
     shapes     shapes of inputs by name; needed where the model leaves a dimension open
     schedules  see :data:`Schedules`; default: the default rule for every task
-    jobs       kernels to build at the same time; default: the cores of this process
+    jobs       kernels to build, and constants to lay out, at the same time; default: the cores of this process
 
     Raises OnnxError for a model that cannot be read or holds unsupported nodes (all of them are named), Error for other
     arguments.
@@ -84,6 +84,7 @@ def compile_model(
         if value is not None and value < 1:
             raise Error(f"compile: {name} is {value}; it must be at least 1")
     started = time.perf_counter()
+    jobs = jobs or default_threads()
     if target is None:
         target = host_target(usable_threads(threads or default_threads()))
     elif threads is not None:
@@ -92,7 +93,7 @@ def compile_model(
     groups = partition(graph)
     arrangement = arrange(groups, graph.inputs, graph.outputs, list(graph.constants))
     lowered = [_lower(call, graph) for call in arrangement.calls]
-    builds = _build_kernels(lowered, target, schedules, jobs or default_threads())
+    builds = _build_kernels(lowered, target, schedules, jobs)
     kernels = [builds[g.workload.key].kernel for g in lowered]
 
     arrangement = replace(arrangement, calls=tuple(Group("kernel", [], [*g.inputs], [*g.outputs]) for g in lowered))
@@ -100,7 +101,7 @@ def compile_model(
     plan = plan_memory(arrangement, needs, target.threads)
     constants = [_constants(group, arrangement, graph) for group in lowered]
     requests = [Request(a, k.params[i]) for c, k in zip(constants, kernels, strict=True) for i, a in c.items()]
-    block, offsets = pack_constants(requests)
+    block, offsets = pack_constants(requests, jobs)
     program = _program(lowered, kernels, plan, constants, iter(offsets), graph, target)
     objects = [b.kernel.object_code for b in builds.values()]
     objects.append(cached.compile_object(emit_program(program, target), target))
