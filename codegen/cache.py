@@ -4,10 +4,11 @@ An entry is a JSON header and bytes, in a file of its own that is named by the S
 
     magic 8 bytes | SHA-256 of the rest 32 bytes | size of the header, uint64 little-endian | header | bytes
 
-Any number of processes may use one directory, over a network too: a file appears whole, by renaming; one that is damaged
-or cut off fails its checksum, is dropped and counts as absent; one that is evicted while it is read stays readable.
-Nothing is unpickled. A disk that is full or cannot be written to never fails a build: the cache says so once and stops
-storing. Reading an entry renews its modification time, by which :meth:`Cache.trim` finds the least recently used.
+Any number of processes may use one directory, over a network too: a file appears whole, by renaming; one that is
+damaged or cut off fails its checksum, is dropped and counts as absent; one that is evicted while it is read stays
+readable. Nothing is unpickled. A disk that is full or cannot be written to never fails a build: the cache says so once
+and stops storing. Reading an entry renews its modification time, by which :meth:`Cache.trim` finds the least recently
+used. (A library such as diskcache would pickle, and keep an SQLite file that network file systems do not take well.)
 The entries are native code: a directory must belong to whom builds. Next: :mod:`.cached`, which decides what is kept.
 """
 

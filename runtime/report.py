@@ -78,9 +78,9 @@ class BuildReport:
         origins = ", ".join(f"{self.count(o)} {o}" for o in ("tuned", "reused", "default"))
         cached = f", {self.cached} from the cache," if self.cached else ""
         return (
-            f"{self.model}: {self.kernels} kernels of {len(self.tasks)} tasks ({origins}){cached} in {self.build_s:.1f} s for "
-            f"{self.target}, {self.threads} thread{'s' * (self.threads != 1)}; arena {_mb(self.arena_bytes)}, "
-            f"constants {_mb(self.constants_bytes)}, code {_mb(self.code_bytes)}"
+            f"{self.model}: {self.kernels} kernels of {len(self.tasks)} tasks ({origins}){cached} "
+            f"in {self.build_s:.1f} s for {self.target}, {self.threads} thread{'s' * (self.threads != 1)}; "
+            f"arena {_mb(self.arena_bytes)}, constants {_mb(self.constants_bytes)}, code {_mb(self.code_bytes)}"
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import pytest
 
 from luthier import __version__, cli, errors
 
-COMMANDS = ("tune", "build", "run", "bench", "tasks", "show", "log")
+COMMANDS = ("tune", "build", "run", "bench", "tasks", "show", "log", "cache")
 
 
 def test_version_and_help(luthier):
