@@ -3,8 +3,9 @@
     python -m benchmarks.builds --json result.json
 
 Each build is a process of its own that imports Luthier and compiles a model from an ONNX file with seeded weights; a
-temporary directory is its cache. Python's bytecode is there before, as in an installation. Times are of the whole process, from start to exit; the warm one is the median of
-``--rounds``. Memory is the largest resident size of the process, the parts of the file that it maps included.
+temporary directory is its cache. Python's bytecode is there before, as in an installation. Times are of the whole
+process, from start to exit; the warm one is the median of ``--rounds``. Memory is the largest resident size of the
+process, the parts of the file that it maps included.
 """
 
 from __future__ import annotations
