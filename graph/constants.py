@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..codegen.kernel import Param
-from ..errors import InputError, InternalError
+from ..errors import InputError, InternalError, ScheduleError
 from ..runtime.arrays import ALIGNMENT, Array, empty_pages
 from ..runtime.executable import Executable
 from ..runtime.prepare import identity, load_preparing, prepared
@@ -74,7 +74,7 @@ def _lay_out(request: Request, preparing: Mapping[str, Executable], place: Array
         if param.layout is None and param.prepare is None:
             array = array.reshape(param.shape)  # a copy kernel takes any shape as one dimension
         prepared(param, array, preparing, out)
-    except (ValueError, InputError) as error:
+    except (ValueError, InputError, ScheduleError) as error:
         raise InternalError(
             f"constants: {array.dtype}{list(array.shape)} does not become {param.dtype}{list(param.shape)} for "
             f"{param.name}: {error}"

@@ -100,7 +100,7 @@ def apply_layout(
         return BlockedLayout.from_json(layout).apply(array, out)
     if out is None:
         return np.ascontiguousarray(array)
-    np.copyto(out, array)
+    _copy(array, out)
     return out
 
 
@@ -109,6 +109,8 @@ def _copy(source: np.ndarray[Any, Any], out: np.ndarray[Any, Any]) -> None:
 
     A transposition with rows of 64 floats would otherwise read 64 far rows in turn, which share a few cache sets.
     """
+    if out.shape != source.shape:  # copyto would repeat what is too small
+        raise ScheduleError(f"apply: out has shape {list(out.shape)}; the layout gives {list(source.shape)}")
     step = max(1, _LINE_BYTES // source.itemsize)
     if not source.ndim or source.shape[-1] <= step or abs(source.strides[-1]) <= source.itemsize:
         np.copyto(out, source)
