@@ -21,18 +21,18 @@ from typing import TypeAlias
 
 from .. import config
 from ..accuracy import Accuracy, check_accuracy
+from ..codegen import cached
 from ..codegen.build import build_kernel
 from ..codegen.detect import host_target
 from ..codegen.emit_program import emit_program
 from ..codegen.kernel import Kernel
-from ..codegen.llvm import compile_object
 from ..codegen.program import KernelCall, Program, Slot
 from ..errors import Error, InternalError, ScheduleError
 from ..runtime.arrays import Array
 from ..runtime.executable import Executable, TensorSpec
 from ..runtime.openmp import default_threads, usable_threads
 from ..runtime.report import BuildReport, Origin, TaskReport
-from ..schedule.decide import Decisions, Default, Replay
+from ..schedule.decide import Decider, Decisions, Default, Replay
 from ..schedule.space import instantiate
 from ..target import Target
 from ..te.tensor import compute, placeholder
@@ -78,7 +78,7 @@ def compile_model(
     shapes     shapes of inputs by name; needed where the model leaves a dimension open
     accuracy   "exact" forbids algorithms that round differently; see :mod:`luthier.accuracy`
     schedules  see :data:`Schedules`; default: the default rule for every task
-    jobs       kernels to build at the same time; default: the cores of this process
+    jobs       kernels to build, and constants to lay out, at the same time; default: the cores of this process
 
     Raises OnnxError for a model that cannot be read or holds unsupported nodes (all of them are named), Error for other
     arguments.
@@ -87,6 +87,7 @@ def compile_model(
         if value is not None and value < 1:
             raise Error(f"compile: {name} is {value}; it must be at least 1")
     started = time.perf_counter()
+    jobs = jobs or default_threads()
     if target is None:
         target = host_target(usable_threads(threads or default_threads()))
     elif threads is not None:
@@ -95,7 +96,7 @@ def compile_model(
     groups = partition(graph)
     arrangement = arrange(groups, graph.inputs, graph.outputs, list(graph.constants))
     lowered = [_lower(call, graph) for call in arrangement.calls]
-    builds = _build_kernels(lowered, target, schedules, jobs or default_threads())
+    builds = _build_kernels(lowered, target, schedules, jobs)
     kernels = [builds[g.workload.key].kernel for g in lowered]
 
     arrangement = replace(arrangement, calls=tuple(Group("kernel", [], [*g.inputs], [*g.outputs]) for g in lowered))
@@ -103,10 +104,11 @@ def compile_model(
     plan = plan_memory(arrangement, needs, target.threads)
     constants = [_constants(group, arrangement, graph) for group in lowered]
     requests = [Request(a, k.params[i]) for c, k in zip(constants, kernels, strict=True) for i, a in c.items()]
-    block, offsets = pack_constants(requests)
+    block, offsets = pack_constants(requests, jobs)
     program = _program(lowered, kernels, plan, constants, iter(offsets), graph, target)
     objects = [b.kernel.object_code for b in builds.values()]
-    objects.append(compile_object(emit_program(program, target), target))
+    objects.append(cached.compile_object(emit_program(program, target), target))
+    cached.trim()
 
     report = BuildReport(
         model=graph.name,
@@ -151,6 +153,7 @@ def prepare(
 class _Build:
     kernel: Kernel
     origin: Origin
+    cached: bool
 
 
 def _lower(call: Group, graph: Graph) -> LoweredGroup:
@@ -189,17 +192,26 @@ def _build_kernels(
 
 def _build(work: Workload, target: Target, found: Found | None) -> _Build:
     started = time.perf_counter()
-    schedule, origin = None, found.origin if found is not None else "default"
+    build: _Build | None = None
     if found is not None:
         try:
-            schedule = instantiate(work, Replay(found.decisions), target)
+            build = _kernel(work, Replay(found.decisions), found.decisions, target, found.origin)
         except ScheduleError as error:  # a record of another version of the space
-            origin = "default"
             warnings.warn(f"task {work.key}: the recorded schedule no longer fits: {error}", stacklevel=2)
-    kernel = build_kernel(schedule or instantiate(work, Default(), target), target)
+    if build is None:
+        build = _kernel(work, Default(), cached.DEFAULT, target, "default")
     if config.get().debug >= 2:
-        print(f"kernel {kernel.symbol} ({origin}): {time.perf_counter() - started:.2f} s", file=sys.stderr)
-    return _Build(kernel, origin)
+        source = f"{build.origin}, cached" if build.cached else build.origin
+        print(f"kernel {build.kernel.symbol} ({source}): {time.perf_counter() - started:.2f} s", file=sys.stderr)
+    return build
+
+
+def _kernel(work: Workload, decider: Decider, recipe: cached.Recipe, target: Target, origin: Origin) -> _Build:
+    """recipe: what ``decider`` does, as the cache's key."""
+    kernel, known = cached.kernel_for(
+        work, recipe, target, lambda: build_kernel(instantiate(work, decider, target), target)
+    )
+    return _Build(kernel, origin, known)
 
 
 def _task_reports(lowered: Sequence[LoweredGroup], builds: Mapping[str, _Build]) -> tuple[TaskReport, ...]:
@@ -224,6 +236,7 @@ def _task_report(group: LoweredGroup, uses: int, build: _Build) -> TaskReport:
         decisions=decisions,
         algorithm_flops=int(kernel.metadata.get("flops", work.flops)),
         algorithm_bytes=sum(p.size_bytes for p in kernel.params),
+        cached=build.cached,
     )
 
 

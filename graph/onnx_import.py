@@ -26,8 +26,8 @@ def load_model(source: ModelSource, shapes: Mapping[str, Sequence[int]] | None =
     Errors: OnnxError, one line, for a file that is missing, cut off or not ONNX, an opset outside the supported
     range, a dimension that stays open, or operators that cannot be imported (all of them in one message).
     """
-    model, directory = read_model(source)
-    return build_graph(model, directory, check_opset(model), shapes or {})
+    model = read_model(source)
+    return build_graph(model, check_opset(model.proto), shapes or {})
 
 
 def check_supported(graph: Graph) -> None:

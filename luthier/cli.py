@@ -1,7 +1,7 @@
-"""The command line: ``luthier tune|build|run|bench|tasks|show|log``.
+"""The command line: ``luthier tune|build|run|bench|tasks|show|log|cache``.
 
 This file holds the grammar of the commands and what happens to errors; the commands are in :mod:`.cli_model`,
-:mod:`.cli_tasks` and :mod:`.cli_log`, which are imported when they are asked for, so that ``--help`` is quick.
+:mod:`.cli_tasks`, :mod:`.cli_log` and so on, which are imported when they are asked for, so that ``--help`` is quick.
 
 Exit codes: 0 done; 1 a defect of Luthier; 2 the request cannot be carried out as given (one line on standard error says
 why, and nothing was written); 130 interrupted.
@@ -99,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_tasks(commands)
     _add_show(commands)
     _add_log(commands)
+    _add_cache(commands)
     return parser
 
 
@@ -238,6 +239,16 @@ def _add_log(commands: Commands) -> None:
         adding.add_argument("sources", nargs="+", metavar="SOURCE", help="file to read; it is not changed")
     prune = action("prune", "drop failures and all but the best records of every task")
     prune.add_argument("--keep", type=count, default=20, metavar="N", help="records to keep of a task (default: 20)")
+
+
+def _add_cache(commands: Commands) -> None:
+    text = "look at the cache of object code (LUTHIER_CACHE), or empty it"
+    cache = commands.add_parser("cache", help=text, description=f"{text[0].upper()}{text[1:]}.")
+    actions = cache.add_subparsers(metavar="ACTION", required=True)
+    _command(
+        actions, "info", ".cli_cache", "say where the cache is, what it holds and how large it may grow", "cache_info"
+    )
+    _command(actions, "clear", ".cli_cache", "remove everything that is in the cache", "cache_clear")
 
 
 if __name__ == "__main__":

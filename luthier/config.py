@@ -3,7 +3,8 @@
 LUTHIER_DEBUG=1..4     log to stderr: 1 builds, 2 kernels, 3 passes, 4 candidates
 LUTHIER_DUMP=dir       write every level of every kernel there, numbered (te, schedule, loops, llvm, asm)
 LUTHIER_VERIFY=1       check the loop IR before and after every pass
-LUTHIER_CACHE=dir      where object code is cached; empty: no cache
+LUTHIER_CACHE=dir      where object code is cached (default: luthier in the user's cache directory); empty: no cache
+LUTHIER_CACHE_MB=1024  how large the cache may grow; what has not been used for longest goes first
 LUTHIER_OPENMP=0       run on one thread, as if no OpenMP runtime were installed
 """
 
@@ -22,7 +23,8 @@ class Config:
     debug: int = 0
     dump: str = ""
     verify: bool = False
-    cache: str = ""
+    cache: str | None = None
+    cache_mb: int = 1024
     openmp: bool = True
 
 
@@ -32,7 +34,7 @@ def _from_environment() -> Config:
         text = os.environ.get(f"LUTHIER_{f.name.upper()}")
         if text is None:
             continue
-        if isinstance(f.default, str):
+        if f.default is None or isinstance(f.default, str):
             values[f.name] = text
             continue
         try:

@@ -148,6 +148,29 @@ class Executable:
             self._idle.append(context)
         return [array for array, _ in results] if wanted is None else [results[i][0] for i in wanted]
 
+    def run_into(self, outputs: Sequence[Array], input_feed: Mapping[str, Any]) -> None:
+        """As :meth:`run`, into arrays of the caller's: all outputs in order, C-contiguous and aligned to 64 bytes.
+
+        Raises InputError where an array is not of its output's shape and dtype, or cannot be written in place.
+        """
+        arrays = self._check(input_feed)
+        results = [(array, address_of(array)) for array in outputs]
+        specs = list(zip(self.outputs, self._output_types, strict=False))
+        if len(results) != len(specs):
+            raise InputError(f"{len(results)} arrays were given for {len(specs)} outputs")
+        for (array, address), (spec, dtype) in zip(results, specs, strict=True):
+            fits = array.shape == spec.dims and array.dtype == dtype and array.flags.c_contiguous
+            if not fits or address % ALIGNMENT or not array.flags.writeable:
+                raise InputError(
+                    f"output {spec.name!r} needs a writeable C-contiguous {spec.dtype}{spec.shape} at a multiple of "
+                    f"{ALIGNMENT} bytes, not {array.dtype}{list(array.shape)}: allocate it with empty_aligned"
+                )
+        context = self._acquire()
+        try:
+            self._call(context, arrays, results, self.native(), 1)
+        finally:
+            self._idle.append(context)
+
     def __call__(self, *arrays: Any, **named: Any) -> Any:
         """Run with inputs by position or name; return the output, or a tuple when there are several."""
         if len(arrays) > len(self.inputs):

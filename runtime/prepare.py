@@ -5,28 +5,42 @@ Comes in: a parameter of a kernel and the array in its logical shape. Goes out: 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
 import numpy as np
 
+from ..codegen import cached
 from ..codegen.detect import host_target
-from ..codegen.kernel import Param
+from ..codegen.kernel import Kernel, Param
 from ..schedule.layout import apply_layout
 from .arrays import Array
 from .executable import Executable
 from .single import single_executable
 
 
-def prepared(param: Param, array: Array, loaded: dict[str, Executable] | None = None) -> Array:
+def prepared(
+    param: Param, array: Array, preparing: Mapping[str, Executable] | None = None, out: Array | None = None
+) -> Array:
     """Turn a constant in its logical shape into what the kernel reads; contiguous.
 
-    loaded  preparing kernels by symbol, to keep between the constants of one build
+    preparing  what :func:`load_preparing` gave for this parameter; default: the kernel is loaded for this call
+    out        where to, of the parameter's shape and dtype, contiguous and aligned to 64 bytes; default: a new array
     """
     if param.prepare is None:
-        return apply_layout(param.layout, array)
-    loaded = {} if loaded is None else loaded
-    symbol = param.prepare.symbol
-    if symbol not in loaded:
-        loaded[symbol] = single_executable(param.prepare, host_target(1))  # it was compiled for this machine
-    return np.asarray(loaded[symbol](np.ascontiguousarray(array)))
+        return apply_layout(param.layout, array, out)
+    kernel = param.prepare
+    executable = single_executable(kernel, host_target(1)) if preparing is None else preparing[kernel.symbol]
+    source = np.ascontiguousarray(array)
+    if out is None:
+        return np.asarray(executable(source))
+    executable.run_into([out], {executable.inputs[0].name: source})
+    return out
+
+
+def load_preparing(params: Iterable[Param]) -> dict[str, Executable]:
+    """Load the kernels that prepare ``params``, each distinct one once; by symbol. For builds: it uses the cache."""
+    kernels: dict[str, Kernel] = {p.prepare.symbol: p.prepare for p in params if p.prepare is not None}
+    return {s: single_executable(k, host_target(1), cached.compile_object) for s, k in kernels.items()}
 
 
 def identity(param: Param) -> str:

@@ -18,6 +18,7 @@ class TaskReport:
     origin  ``tuned``: a log record for this machine; ``reused``: a record that was made for something similar;
             ``default``: the analytical rule
     uses    how many kernels of the model run it
+    cached  whether its object code was in the cache
     nodes   names of the ONNX nodes that its first use computes
     flops, bytes_moved  of one use, by the operator's definition: a multiply-add is two operations, taps on padding
             count; every input, constant and output moves once
@@ -42,6 +43,7 @@ class TaskReport:
     decisions: Mapping[str, Any] = field(default_factory=dict)
     algorithm_flops: int = 0
     algorithm_bytes: int = 0
+    cached: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +73,19 @@ class BuildReport:
         """Number of tasks whose schedule came from ``origin``."""
         return sum(t.origin == origin for t in self.tasks)
 
+    @property
+    def cached(self) -> int:
+        """Number of tasks whose object code was in the cache."""
+        return sum(t.cached for t in self.tasks)
+
     def __str__(self) -> str:
         origins = ", ".join(f"{self.count(o)} {o}" for o in ("tuned", "reused", "default"))
+        cached = f", {self.cached} from the cache," if self.cached else ""
         return (
-            f"{self.model}: {self.kernels} kernels of {len(self.tasks)} tasks ({origins}) in {self.build_s:.1f} s for "
-            f"{self.target}, {self.threads} thread{'s' * (self.threads != 1)}, {self.accuracy} accuracy; "
-            f"arena {_mb(self.arena_bytes)}, "
-            f"constants {_mb(self.constants_bytes)}, code {_mb(self.code_bytes)}"
+            f"{self.model}: {self.kernels} kernels of {len(self.tasks)} tasks ({origins}){cached} "
+            f"in {self.build_s:.1f} s for {self.target}, {self.threads} thread{'s' * (self.threads != 1)}, "
+            f"{self.accuracy} accuracy; arena {_mb(self.arena_bytes)}, constants {_mb(self.constants_bytes)}, "
+            f"code {_mb(self.code_bytes)}"
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ..codegen.emit_program import emit_program
@@ -22,10 +24,12 @@ def single_program(kernel: Kernel, threads: int) -> Program:
     return Program((call,), inputs, kernel.outputs, shared + threads * thread, threads)
 
 
-def single_executable(kernel: Kernel, target: Target) -> Executable:
-    """What runs one kernel, compiled for ``target``, on arrays."""
+def single_executable(
+    kernel: Kernel, target: Target, compile_entry: Callable[[str, Target], bytes] = compile_object
+) -> Executable:
+    """What runs one kernel, compiled for ``target``, on arrays; its entry function goes through ``compile_entry``."""
     program = single_program(kernel, target.threads)
-    entry = compile_object(emit_program(program, target), target)
+    entry = compile_entry(emit_program(program, target), target)
     names = [p.name for p in kernel.params]
     names = [f"{name}_{i}" if names.count(name) > 1 else name for i, name in enumerate(names)]
     specs = [TensorSpec(name, p.dtype, p.shape) for name, p in zip(names, kernel.params, strict=True)]

@@ -19,6 +19,8 @@ import numpy as np
 from ..errors import ScheduleError
 from ..te.expr import Expr, binary
 
+_LINE_BYTES = 64
+
 
 @dataclass(frozen=True, slots=True)
 class BlockedLayout:
@@ -63,15 +65,21 @@ class BlockedLayout:
             split.append(parts)
         return tuple(split[d][p] for d, p in self.order)
 
-    def apply(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Lay out a logical array; the result is contiguous and zero-padded."""
+    def apply(self, array: np.ndarray[Any, Any], out: np.ndarray[Any, Any] | None = None) -> np.ndarray[Any, Any]:
+        """Lay out a logical array; the result is contiguous and zero-padded.
+
+        out: where to, of the physical shape; default: a new array
+        """
         split = [self.parts(d, n) for d, n in enumerate(array.shape)]
         padding = [(0, prod(parts) - n) for parts, n in zip(split, array.shape, strict=True)]
         if any(after for _, after in padding):
             array = np.pad(array, padding)
         starts = np.cumsum([0] + [len(parts) for parts in split])
         flat = array.reshape([n for parts in split for n in parts])
-        return np.ascontiguousarray(flat.transpose([int(starts[d]) + p for d, p in self.order]))
+        turned = flat.transpose([int(starts[d]) + p for d, p in self.order])
+        out = np.empty(turned.shape, turned.dtype) if out is None else out
+        _copy(turned, out)
+        return out
 
     def to_json(self) -> dict[str, Any]:
         return {"factors": [list(f) for f in self.factors], "order": [list(p) for p in self.order]}
@@ -84,8 +92,28 @@ class BlockedLayout:
         )
 
 
-def apply_layout(layout: Mapping[str, Any] | None, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Lay out ``array`` as a kernel parameter's ``layout`` (None: unchanged) says."""
-    if layout is None:
+def apply_layout(
+    layout: Mapping[str, Any] | None, array: np.ndarray[Any, Any], out: np.ndarray[Any, Any] | None = None
+) -> np.ndarray[Any, Any]:
+    """Lay out ``array`` as a kernel parameter's ``layout`` (None: unchanged) says; out: where to, if given."""
+    if layout is not None:
+        return BlockedLayout.from_json(layout).apply(array, out)
+    if out is None:
         return np.ascontiguousarray(array)
-    return BlockedLayout.from_json(layout).apply(array)
+    _copy(array, out)
+    return out
+
+
+def _copy(source: np.ndarray[Any, Any], out: np.ndarray[Any, Any]) -> None:
+    """Copy; where the last dimension is gathered from afar, a cache line of the result at a time.
+
+    A transposition with rows of 64 floats would otherwise read 64 far rows in turn, which share a few cache sets.
+    """
+    if out.shape != source.shape:  # copyto would repeat what is too small
+        raise ScheduleError(f"apply: out has shape {list(out.shape)}; the layout gives {list(source.shape)}")
+    step = max(1, _LINE_BYTES // source.itemsize)
+    if not source.ndim or source.shape[-1] <= step or abs(source.strides[-1]) <= source.itemsize:
+        np.copyto(out, source)
+        return
+    for at in range(0, source.shape[-1], step):
+        np.copyto(out[..., at : at + step], source[..., at : at + step])

@@ -20,21 +20,21 @@ from ...te import dtype as dt
 from ..evaluate import evaluate_node
 from ..ir import Graph, Node, Value
 from .normalize import normalize
-from .proto import attribute_value, element_type, first_line, sparse_to_array, tensor_type, to_array
+from .proto import attribute_value, element_type, first_line, raw_array, sparse_to_array, tensor_type, to_array
+from .read import Model
 from .site import Site
 
 _EAGER = 64
 """Results of at most this many elements are evaluated during import: shapes, axes, scales."""
 
 
-def build_graph(
-    model: onnx.ModelProto, directory: Path | None, opset: int, shapes: Mapping[str, Sequence[int]]
-) -> Graph:
+def build_graph(source: Model, opset: int, shapes: Mapping[str, Sequence[int]]) -> Graph:
     """Build the graph; OnnxError lists every node that is not supported, in one message."""
+    model = source.proto
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
-    builder = _Builder(model, directory, opset)
-    builder.add_constants()
+    builder = _Builder(model, source.directory, opset)
+    builder.add_constants(source.weights)
     builder.add_inputs(shapes)
     for index, proto in enumerate(model.graph.node):
         builder.add_node(index, proto)
@@ -61,10 +61,12 @@ class _Builder:
 
     # ------------------------------------------------------------------------------ constants and inputs
 
-    def add_constants(self) -> None:
-        """Decode the initialisers, dense and sparse."""
-        for tensor in self.model.graph.initializer:
-            self.add_constant(tensor.name, to_array(tensor, self.directory))
+    def add_constants(self, weights: Mapping[int, memoryview]) -> None:
+        """Decode the initialisers, dense and sparse; weights: see :class:`.read.Model`."""
+        for position, tensor in enumerate(self.model.graph.initializer):
+            raw = weights.get(position)
+            array = to_array(tensor, self.directory) if raw is None else raw_array(tensor, raw)
+            self.add_constant(tensor.name, array)
         for sparse in self.model.graph.sparse_initializer:
             self.add_constant(sparse.values.name, sparse_to_array(sparse, self.directory))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,24 @@ def to_array(tensor: TensorProto, directory: Path | None) -> np.ndarray[Any, Any
         raise
     except Exception as error:  # protobuf, NumPy and the operating system each have their own
         raise OnnxError(f"tensor {name!r} cannot be read: {first_line(error)}") from None
+
+
+def raw_array(tensor: TensorProto, raw: memoryview) -> np.ndarray[Any, Any]:
+    """The array of a tensor whose raw data was taken out: where possible, as a view of them that cannot be written."""
+    dtype = np.dtype(dt.to_numpy(element_type(tensor.data_type, f"tensor {tensor.name or '(unnamed)'!r}")))
+    dims = tuple(tensor.dims)
+    # bits per element and byte order as NumPy's: the rest (4 bits, bfloat16, a wrong size) goes the long way
+    if (
+        dtype.kind in "fiu"
+        and dtype.isnative
+        and sys.byteorder == "little"
+        and math.prod(dims) * dtype.itemsize == len(raw)
+    ):
+        return np.frombuffer(raw, dtype).reshape(dims)
+    whole = TensorProto()
+    whole.CopyFrom(tensor)
+    whole.raw_data = raw.tobytes()
+    return to_array(whole, None)
 
 
 def sparse_to_array(tensor: SparseTensorProto, directory: Path | None) -> np.ndarray[Any, Any]:

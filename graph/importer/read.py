@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias, Union
 
@@ -10,6 +13,7 @@ import onnx
 
 from ...errors import OnnxError
 from .proto import first_line
+from .wire import detach_weights
 
 ModelSource: TypeAlias = Union[str, "os.PathLike[str]", bytes, onnx.ModelProto]
 
@@ -17,21 +21,34 @@ MIN_OPSET = 7
 """Earlier versions broadcast through attributes, and nobody has written them since 2017."""
 
 
-def read_model(source: ModelSource) -> tuple[onnx.ModelProto, Path | None]:
-    """Return the parsed model and the directory of its external data (None if it did not come from a file).
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A parsed model.
+
+    directory  where its external data is; None if it did not come from a file
+    weights    raw data of initialisers that the proto lacks, by their position: parts of the file, which stays mapped
+    """
+
+    proto: onnx.ModelProto
+    directory: Path | None = None
+    weights: Mapping[int, memoryview] = field(default_factory=dict)
+
+
+def read_model(source: ModelSource) -> Model:
+    """Parse a model.
 
     Errors: OnnxError, on one line, where there is no such file, or it is empty, cut off or no ONNX model.
     """
     if isinstance(source, onnx.ModelProto):
-        return source, None
+        return Model(source)
     if isinstance(source, bytes):
-        return _parse(source, "the model"), None
+        return _parse(source, "the model", None)
     path = find_model(source)
     try:
-        data = path.read_bytes()
+        data = _contents(path)
     except OSError as error:
         raise OnnxError(f"{path}: cannot be read: {error.strerror or error}") from None
-    return _parse(data, str(path)), path.parent
+    return _parse(data, str(path), path.parent)
 
 
 def bundled_models() -> dict[str, Path]:
@@ -76,16 +93,26 @@ def check_opset(model: onnx.ModelProto) -> int:
     return version
 
 
-def _parse(data: bytes, what: str) -> onnx.ModelProto:
-    if not data:
+def _contents(path: Path) -> bytes | mmap.mmap:
+    """The bytes of a file, mapped where that is possible."""
+    with path.open("rb") as file:
+        try:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError):  # a pipe, a file system without mapping, an empty file
+            return file.read()
+
+
+def _parse(data: bytes | mmap.mmap, what: str, directory: Path | None) -> Model:
+    if not len(data):
         raise OnnxError(f"{what}: is empty; an ONNX model is expected")
+    light, weights = detach_weights(memoryview(data)) or (bytes(data), {})
     model = onnx.ModelProto()
     try:
-        model.ParseFromString(data)
+        model.ParseFromString(light)
     except Exception as error:  # protobuf's DecodeError
         raise OnnxError(f"{what}: is not an ONNX model, or is cut off ({first_line(error)})") from None
     if not model.HasField("graph") or not model.ir_version:
         raise OnnxError(f"{what}: is not an ONNX model (it has no graph)")
     if not model.graph.output:
         raise OnnxError(f"{what}: the model has no outputs")
-    return model
+    return Model(model, directory, weights)

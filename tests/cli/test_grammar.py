@@ -7,7 +7,7 @@ import pytest
 
 from luthier import __version__, cli, errors
 
-COMMANDS = ("tune", "build", "run", "bench", "tasks", "show", "log")
+COMMANDS = ("tune", "build", "run", "bench", "tasks", "show", "log", "cache")
 
 
 def test_version_and_help(luthier):
@@ -103,3 +103,16 @@ def test_a_reader_that_goes_away(make_log):
     command = f"'{sys.executable}' -m luthier log list '{make_log(count=2000)}' | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
     assert done.stderr == "" and len(done.stdout.splitlines()) == 1
+
+
+def test_cache_info_and_clear(luthier, tmp_path):
+    from luthier import config
+
+    assert "turned off" in luthier("cache", "info").out
+    with config.override(cache=str(tmp_path / "objects"), cache_mb=5):
+        from luthier.codegen.cache import configured
+
+        configured().put("key", {}, b"code")
+        assert luthier("cache", "info").out == f"{tmp_path / 'objects'}: 1 entries, 0.0 MB of at most 5 MB\n"
+        assert luthier("cache", "clear").out == f"{tmp_path / 'objects'}: removed 1 entries, 0.0 MB\n"
+        assert "0 entries" in luthier("cache", "info").out

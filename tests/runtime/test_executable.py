@@ -23,6 +23,21 @@ def test_run_is_onnx_runtimes(model: Executable, x: np.ndarray, expected: np.nda
     assert [(o.name, o.type) for o in model.get_outputs()] == [("y", "tensor(float)"), ("n", "tensor(int64)")]
 
 
+def test_run_into_arrays_of_the_callers(model: Executable, x: np.ndarray, expected: np.ndarray) -> None:
+    y, n = empty_aligned((4, 16), np.dtype(np.float32)), empty_aligned((1,), np.dtype(np.int64))
+    model.run_into([y, n], {"x": x})
+    np.testing.assert_array_equal(y, expected)
+    assert n.tolist() == [model.threads]
+    unaligned = empty_aligned((65,), y.dtype)[1:].reshape(y.shape)
+    fixed = empty_aligned(y.shape, y.dtype)
+    fixed.flags.writeable = False
+    for wrong in (y[:2], y.astype(np.float64), y.T.copy().T, unaligned, fixed):
+        with pytest.raises(InputError, match="output 'y' needs a writeable C-contiguous"):
+            model.run_into([wrong, n], {"x": x})
+    with pytest.raises(InputError, match="1 arrays were given for 2 outputs"):
+        model.run_into([y], {"x": x})
+
+
 def test_call_takes_positions_and_names(model: Executable, x: np.ndarray, expected: np.ndarray) -> None:
     for y, _ in (model(x), model(x=x)):
         np.testing.assert_array_equal(y, expected)

@@ -55,3 +55,16 @@ def test_only_constant_inputs_change_their_layout():
         s.transform_layout(x, [[4], []], [(0, 0), (1, 0), (0, 1)])
     with pytest.raises(ScheduleError, match="output"):
         s.transform_layout(c, [[4]], [(0, 0), (0, 1)])
+
+
+@pytest.mark.parametrize("shape", [(128, 9), (100, 9), (128, 1)])
+@pytest.mark.parametrize("lanes", [16, 64])
+def test_layouts_are_written_where_they_are_wanted(shape, lanes):
+    layout = BlockedLayout(factors=((lanes,), ()), order=((0, 0), (1, 0), (0, 1)))
+    array = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    blocks = -(-shape[0] // lanes)
+    expected = np.pad(array, [(0, blocks * lanes - shape[0]), (0, 0)]).reshape(blocks, lanes, -1).transpose(0, 2, 1)
+    out = np.full(expected.shape, np.nan, np.float32)
+    assert layout.apply(array, out) is out
+    np.testing.assert_array_equal(out, expected)
+    np.testing.assert_array_equal(layout.apply(array), expected)
