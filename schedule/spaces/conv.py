@@ -241,7 +241,9 @@ def default_algorithm(anchor: Compute, algorithms: list[str], target: Target) ->
     direct = max(vectors * steps * on_image / 0.98, weight_bytes / MEMORY_BYTES_PER_CYCLE)
     costs = {"direct": direct / target.threads}
     for name in algorithms[1:]:
-        costs[name] = 1.05 * estimated_cycles(Size.of(anchor, int(name.removeprefix("winograd"))), target)
+        size = Size.of(anchor, int(name.removeprefix("winograd")))
+        margin = 1.05 if size.points <= 36 else 1.1
+        costs[name] = margin * estimated_cycles(size, target)
     return min(costs, key=lambda name: costs[name])
 
 

@@ -42,7 +42,7 @@ def matmul(s: Schedule, d: Decider, target: Target) -> None:
     share = rows * vectors / target.vector_registers
     steps = d.choose("unroll_k", [1, 2, 4, 8], 4 if share < 0.25 else 2 if share < 0.5 else 1)
     order = d.choose("order", ["panels", "rows"], "panels")
-    ahead = d.choose("prefetch", [0, 1024, 2048, 4096, 8192, 16384], default_prefetch(product, m, target))
+    ahead = d.choose("prefetch", ["none", "near", "panel"], default_prefetch(product, m, target))
 
     panel = vectors * lanes
     *batch, mi, ni = out.leaves
@@ -71,17 +71,22 @@ def matmul(s: Schedule, d: Decider, target: Target) -> None:
     s.vectorize(product, p_l)
     pack_right(s, product, panel, lanes)
     right = right_hand_side(product)
-    if ahead and right is not None:
+    if ahead != "none" and right is not None:
         row_bytes = panel * 4 * (k // p_k.extent)
-        s.prefetch(product, right[0], p_k, max(1, ahead // row_bytes))
+        s.prefetch(product, right[0], p_k, p_k.extent if ahead == "panel" else max(1, NEAR_BYTES // row_bytes))
 
 
-def default_prefetch(product: Stage, rows: int, target: Target) -> int:
-    """How many bytes ahead to ask for a right-hand side that comes from memory and is soon used up; else 0."""
+NEAR_BYTES = 4096
+"""How far a product that reads its right-hand side once asks ahead."""
+
+
+def default_prefetch(product: Stage, rows: int, target: Target) -> str:
+    """What to ask for ahead of a right-hand side that comes from far: the next lines of one that is used once, the next
+    panel of one that several tiles of rows use."""
     right = right_hand_side(product)
-    if right is None or 4 * prod(right[0].shape) <= target.l2_bytes:
-        return 0
-    return 4096 if rows <= 8 else 0
+    if right is None or 4 * prod(right[0].shape) <= target.l2_bytes // 2:
+        return "none"
+    return "near" if rows <= 8 else "panel"
 
 
 def _tile_cost(tile: tuple[int, int], m: int, n: int, k: int, lanes: int, target: Target) -> float:

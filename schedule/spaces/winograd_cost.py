@@ -16,6 +16,9 @@ from ...te.tensor import Compute
 MEMORY_BYTES_PER_CYCLE = 7.0
 L3_BYTES_PER_CYCLE = 14.0
 BARRIER_CYCLES = 4000
+UNHIDDEN = 0.2
+"""Share of the time for reading the filter that prefetches do not hide."""
+
 LARGEST_GROUP = 6
 
 
@@ -52,7 +55,7 @@ class Size:
     @property
     def products(self) -> float:
         """Cycles of the matrix products."""
-        return self.tiles * self.points * self.in_blocks // self.groups * self.lanes * self.out_blocks / 0.9
+        return self.tiles * self.points * self.in_blocks // self.groups * self.lanes * self.out_blocks / 0.93
 
     @property
     def row_bytes(self) -> int:
@@ -67,7 +70,7 @@ class Size:
     @property
     def transforms(self) -> float:
         """Cycles of the input's and the output's transforms: loads, two passes of short sums, stores."""
-        spill = 1.0 if self.points <= 36 else 1.3  # more values than registers
+        spill = 1.0 if self.points <= 36 else 1.9  # more values than registers, twice the code and filter
         return self.tiles * (self.in_blocks + self.out_blocks) * 5.0 * self.points * spill
 
 
@@ -129,8 +132,10 @@ def _plan(size: Size, whole: bool, rows: int, target: Target) -> Plan:
         filters = first * min(1.0, -(-groups * share // 1) / groups)
         transforms = size.transforms / threads + BARRIER_CYCLES * (threads > 1)
         all_bytes = size.images * size.tiles_y * size.row_bytes
-        if all_bytes > target.l2_bytes // 2:  # read again for each group of channels
-            transforms += 0.7 * groups * share * all_bytes / L3_BYTES_PER_CYCLE
+        if all_bytes > target.l2_bytes // 2:  # written, and read again for each group of channels
+            near = all_bytes < target.l3_bytes // 2
+            rate = L3_BYTES_PER_CYCLE if near else MEMORY_BYTES_PER_CYCLE
+            transforms += 0.7 * (groups * share + 1.0 / threads) * all_bytes / rate
     else:
         taken = -(-blocks // threads)
         share = min(1.0, taken * rows / (size.images * size.tiles_y))
@@ -139,5 +144,6 @@ def _plan(size: Size, whole: bool, rows: int, target: Target) -> Plan:
         filters = first + (taken - 1) * again
         transforms = size.transforms * share
     crowded = (group * product_bytes + input_bytes) / (0.8 * target.l2_bytes) - 1.0
-    products = size.products * share * (1.0 + 0.3 * min(max(crowded, 0.0), 1.0))
-    return Plan(whole, rows, group, max(products, filters) + transforms)
+    narrow = 0.1 / group  # the transformed input is read again for each group
+    products = size.products * share * (1.0 + 0.3 * min(max(crowded, 0.0), 1.0) + narrow)
+    return Plan(whole, rows, group, max(products, filters) + UNHIDDEN * filters + transforms)
