@@ -177,7 +177,9 @@ def _add_bench(commands: Commands) -> None:
     parser = _command(commands, "bench", ".cli_bench", "measure a model's latency, side by side with other engines")
     _add_model(parser, artifact=True)
     _add_log_option(parser)
-    parser.add_argument("--against", metavar="NAMES", default="", help="engines to compare: onnxruntime,openvino")
+    parser.add_argument(
+        "--against", metavar="NAMES", default="", help="engines to compare: onnxruntime,openvino,mnn,ncnn"
+    )
     parser.add_argument(
         "--rounds", type=count, metavar="N", help="measurements of each (default: 20; for a profile, some seconds)"
     )

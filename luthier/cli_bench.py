@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from .cli_values import UsageError
 from .graph.importer.read import find_model
 from .graph.onnx_import import bundled_models
 from .graph.seeding import seed_weights
-from .peers import Engine, Luthier, Timing, engines_named, output_error, race
+from .peers import Engine, Luthier, Timing, engines_named, output_error, prepare, race
 from .runtime.executable import Executable
 
 ROUNDS = 20
@@ -47,26 +47,32 @@ def bench(arguments: Namespace) -> None:
             profile(arguments, executable, executable.example_inputs())
             return
         shapes = {s.name: s.dims for s in executable.inputs}
-        timings = _measure(arguments, executable, [peer(path, executable.threads, shapes) for peer in peers])
+        ready, failed = prepare(peers, path, executable.threads, shapes, executable.example_inputs())
+        timings = _measure(arguments, executable, ready, failed)
         if profiled:
             print()
             profile(arguments, executable, executable.example_inputs(), path, timings)
 
 
-def _measure(arguments: Namespace, executable: Executable, others: Sequence[Engine] = ()) -> list[Timing]:
+def _measure(
+    arguments: Namespace, executable: Executable, others: Sequence[Engine] = (), failed: Mapping[str, str] | None = None
+) -> list[Timing]:
     engines = [Luthier(executable), *others]
     rounds = arguments.rounds or ROUNDS
     timings = race(engines, executable.example_inputs(), rounds)
     header = ["engine", "median", "least"]
     rows = [[t.name, seconds(t.median_s), seconds(t.min_s)] for t in timings]
-    if len(engines) > 1:
+    if others or failed:
         header += ["luthier is faster by", "difference of outputs"]
         for t, row in zip(timings, rows, strict=True):
             row.append(ratio(t.median_s, timings[0].median_s))
             row.append(f"{output_error(timings[0].outputs, t.outputs):.1e}")
+        rows += [[name, "failed", "-", "-", "-"] for name in failed or ()]
     print(executable.report or executable)
     print(f"{executable.threads} thread{'s' * (executable.threads != 1)}, {rounds} rounds in turn")
     print(table(header, rows))
+    for reason in (failed or {}).values():
+        print(reason)
     return timings
 
 

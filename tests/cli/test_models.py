@@ -223,6 +223,20 @@ def test_bench_against_another_engine(luthier, tiny):
     assert "engines are" in luthier("bench", tiny, "--against", "fastest").complaint
 
 
+def test_bench_goes_on_without_a_peer_that_fails(luthier, tiny, monkeypatch):
+    pytest.importorskip("onnxruntime")
+
+    def refuse(self, *_):
+        raise ValueError("no layer Foo")
+
+    monkeypatch.setattr("luthier.peers.runtimes.OpenVino._prepare", refuse)
+    done = luthier("bench", tiny, "--threads", 1, "--rounds", 2, "--against", "openvino,onnxruntime")
+    assert done.code == 0 and "openvino cannot load the model: no layer Foo" in done.out
+    rows = [line.split()[:2] for line in done.out.splitlines()]
+    assert ["openvino", "failed"] in rows and ["onnxruntime", "failed"] not in rows
+    assert any(row[:1] == ["onnxruntime"] for row in rows)
+
+
 def test_a_peer_that_is_not_installed(luthier, tiny, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert "pip install onnxruntime" in luthier("bench", tiny, "--against", "onnxruntime").complaint
