@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import subprocess
 import time
 from importlib import metadata
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import luthier
 from luthier.target import Target
 
-PACKAGES = ("numpy", "llvmlite", "xgboost", "onnx", "onnxruntime", "openvino")
+PACKAGES = ("numpy", "llvmlite", "xgboost", "onnx", "onnxruntime", "openvino", "MNN", "ncnn", "pnnx")
 
 
 def environment(target: Target) -> dict[str, Any]:
@@ -28,7 +29,18 @@ def environment(target: Target) -> dict[str, Any]:
         "target": target.fingerprint(),
         "system": platform.platform(),
         "versions": versions,
+        "commit": commit(),
     }
+
+
+def commit() -> str | None:
+    """The commit of this checkout, with ``-dirty`` after it where files differ; None outside of one."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
 
 
 def write_json(path: str | None, data: dict[str, Any]) -> None:
