@@ -12,6 +12,7 @@ from .engine import Array, Engine, Feed, Luthier, Model, Peer, PeerError, PeerMi
 from .prepared import explicit_defaults
 from .race import Timing, output_error, race, settle
 from .registry import ENGINES, engines_named, prepare
+from .runtimes import OnnxRuntime
 
 __all__ = [
     "ENGINES",
@@ -20,6 +21,7 @@ __all__ = [
     "Feed",
     "Luthier",
     "Model",
+    "OnnxRuntime",
     "Peer",
     "PeerError",
     "PeerMissing",
