@@ -1,8 +1,8 @@
 """What a model computes in float64: the outputs that every engine's error is measured against.
 
-``onnx.reference`` evaluates the graph with its float initialisers, constants and casts in float64. Two of its
-operators depart from the standard and are corrected here, and the old default axis of Softmax is written out for it. A reference is believed only if
-ONNX Runtime's f32 outputs agree with it to :data:`TRUST`; it is kept in a folder, if one is given.
+``onnx.reference`` evaluates the graph with its float initialisers, constants and casts in float64. Two of its operators
+depart from the standard and are corrected here, and the old default axis of Softmax is written out for it. A reference
+is believed only if ONNX Runtime's f32 outputs agree with it to :data:`TRUST`; it is kept in a folder, if one is given.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ class Mnn(Peer):
     """MNN's CPU backend through a session, in f32 (precision "high": nothing is computed in bf16 or fp16).
 
     Not through its modules: without a runtime manager they ignore the number of threads, and with their weights
-    rearranged they lose Winograd (VGG19 takes 1.4 times as long). Its memory and power modes made no measurable difference.
+    rearranged VGG19 takes 1.4 times as long. The memory and power modes made no measurable difference.
     """
 
     name, package = "mnn", "MNN"
