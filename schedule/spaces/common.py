@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -120,6 +121,15 @@ def tile_parts(extent: int, size: int) -> list[tuple[int, int]]:
     """How tiles of ``size`` cover an extent: (number of tiles, their size), the incomplete last one apart."""
     full, rest = divmod(extent, size)
     return [(full, size)] * (full > 0) + [(1, rest)] * (rest > 0)
+
+
+def rows_in_first_cache(stride_bytes: int) -> int:
+    """How many rows that lie ``stride_bytes`` apart the first-level cache holds a line of: 64 sets of 8 lines of 64 bytes.
+
+    A register tile of more rows, of which each step reads one element, reads every line again and again from afar.
+    """
+    period = 64 * 64
+    return 8 * (period // math.gcd(max(stride_bytes, 64), period))
 
 
 def step_cycles(points: int, vectors: int, target: Target) -> float:

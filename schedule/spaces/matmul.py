@@ -16,7 +16,7 @@ from ..decide import Decider
 from ..schedule import Schedule
 from ..space import register
 from ..stage import Stage
-from .common import fuse_all, isolate_anchor, register_tiles, step_cycles, tail_cut
+from .common import fuse_all, isolate_anchor, register_tiles, rows_in_first_cache, step_cycles, tail_cut
 from .general import general
 
 
@@ -95,8 +95,8 @@ def _tile_cost(tile: tuple[int, int], m: int, n: int, k: int, lanes: int, target
     panels = -(-n // (vectors * lanes))
     full, rest = divmod(m, rows)
     cost = full * step_cycles(rows, vectors, target) + (step_cycles(rest, vectors, target) if rest else 0.0)
-    if rows > 8 and k * 4 % 4096 == 0:
-        cost *= 1.5  # rows 4 KB apart fall into one cache set
+    if rows > rows_in_first_cache(4 * k):
+        cost *= 1.5
     return panels * (cost + 0.5 * (full + (rest > 0)))
 
 

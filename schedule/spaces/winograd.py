@@ -15,7 +15,15 @@ from ..axis import LoopAxis
 from ..decide import Decider
 from ..schedule import Schedule
 from ..stage import Stage
-from .common import default_unroll, fuse_all, register_tiles, step_cycles, tail_cut, tile_parts
+from .common import (
+    default_unroll,
+    fuse_all,
+    register_tiles,
+    rows_in_first_cache,
+    step_cycles,
+    tail_cut,
+    tile_parts,
+)
 from .winograd_cost import Size, best_plan, channel_groups, row_options
 
 
@@ -41,7 +49,7 @@ def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m
     groups = channel_groups(size.out_blocks, vectors)
     group = d.choose("channel_group", groups, max((g for g in groups if g <= plan.group), default=groups[0]))
     steps = d.choose("unroll_channels", [1, 2, 4], min(2, default_unroll(points * vectors, target)))
-    ahead = d.choose("prefetch", [False, True], True)
+    ahead = d.choose("prefetch", ["none", "near", "panel"], "panel" if block * size.tiles_x >= 8 else "none")
 
     n, co, oh, ow, ci = out.leaves
     ty, i = s.split(out, oh, m, tail="guard")
@@ -65,9 +73,11 @@ def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m
     if not whole:
         s.compute_at(data, out, ty_o)
     _transform_input(s, rows, data, size)
-    if ahead:
+    if ahead != "none":
         _, channel, *_ = product_tile.leaves
-        s.prefetch(product_tile, kernel, channel, size.in_blocks // size.groups * channel.extent)
+        row_bytes = vectors * lanes * 4 * lanes // channel.extent
+        panel = size.in_blocks // size.groups * channel.extent
+        s.prefetch(product_tile, kernel, channel, panel if ahead == "panel" else max(1, NEAR_BYTES // row_bytes))
     _transform_filter(s, filter_rows, kernel, group // vectors, vectors * lanes, lanes)
     s.transform_layout(data, [[]] * 5, [(2, 0), (3, 0), (0, 0), (1, 0), (4, 0)])
     if whole:
@@ -83,10 +93,15 @@ def _row_ends(size: Size, block: int) -> list[int]:
     return sorted({rows * size.tiles_x for rows in (block, size.tiles_y % block) if rows})
 
 
+NEAR_BYTES = 4096
+"""How far to ask ahead in a filter that is read once."""
+
+
 def _product_cost(tile: tuple[int, int, int], block: int, size: Size, target: Target) -> float:
     """Estimated cycles of one reduction step over all blocks of an image, incomplete tiles included."""
     _, points, v = tile
-    return sum(
+    thrashing = 1.5 if points > rows_in_first_cache(size.in_blocks * size.lanes * 4) else 1.0
+    return thrashing * sum(
         cb * cp * cv * (step_cycles(pp, pv, target) + 0.6)
         for cb, rows in tile_parts(size.tiles_y, block)
         for cp, pp in tile_parts(rows * size.tiles_x, points)
