@@ -124,7 +124,7 @@ def tile_parts(extent: int, size: int) -> list[tuple[int, int]]:
 
 
 def rows_in_first_cache(stride_bytes: int) -> int:
-    """How many rows that lie ``stride_bytes`` apart the first-level cache holds a line of: 64 sets of 8 lines of 64 bytes.
+    """Of how many rows, ``stride_bytes`` apart, the first-level cache (64 sets of 8 lines of 64 bytes) can hold a line.
 
     A register tile of more rows, of which each step reads one element, reads every line again and again from afar.
     """
