@@ -15,7 +15,7 @@ variable to a constant range, the loop is shortened instead.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TypeAlias
 
 from ..errors import ScheduleError
@@ -23,14 +23,15 @@ from ..schedule.axis import LoopAxis, bound_axes
 from ..schedule.schedule import Schedule
 from ..schedule.stage import Stage
 from ..te import dtype as dt
-from ..te.expr import Compare, Const, Expr, Read, Reduce, Var, binary, compare, const, free_vars, rewrite, substitute
+from ..te.expr import Const, Expr, Read, Reduce, Var, binary, compare, const, free_vars, rewrite, substitute
 from ..te.expr import conjuncts as split_conjuncts
-from ..te.simplify import linear, simplify
+from ..te.simplify import simplify
 from ..te.tensor import Compute, Placeholder, Source
 from .combiners import combine, identity
 from .in_place import in_place_pairs
 from .nodes import Alloc, Barrier, Buffer, For, Function, If, Let, Prefetch, Seq, Stmt, Store, seq
 from .nodes import Scope as BufferScope
+from .scope import Scope, narrowed, ranges
 
 STACK_LIMIT_BYTES = 32 * 1024
 """Larger buffers of an attached stage live in the thread's scratch memory."""
@@ -51,34 +52,6 @@ def lower(schedule: Schedule, name: str = "kernel") -> Function:
 def lower_preparation(schedule: Schedule, source: Placeholder, name: str) -> Function:
     """Build the function that runs when a model is built: what the kernel reads in place of a constant input."""
     return _Lowering(schedule).preparation(source, name)
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
-    """What is known where code is being written.
-
-    bounds   range (inclusive) of each variable that is bound here
-    values   variables that stand for another expression here, a constant as a rule
-    buffers  where each attached stage's values are, and the coordinate that lies first in it
-    """
-
-    bounds: dict[Var, tuple[int, int]] = field(default_factory=dict)
-    values: dict[Var, Expr] = field(default_factory=dict)
-    buffers: dict[Source, tuple[Buffer, tuple[Expr, ...]]] = field(default_factory=dict)
-
-    def ranged(self, var: Var, low: int, high: int) -> Scope:
-        """Know that ``low <= var < high``; a range of one value makes the variable a constant."""
-        if high - low == 1:
-            return replace(self, values={**self.values, var: const(low)})
-        values = {v: x for v, x in self.values.items() if v is not var}
-        return replace(self, bounds={**self.bounds, var: (low, max(high - 1, low))}, values=values)
-
-    def binds(self, var: Var) -> bool:
-        return var in self.bounds or var in self.values
-
-    def simplify(self, e: Expr) -> Expr:
-        """Bring an expression into its simplest form here."""
-        return simplify(substitute(e, self.values), self.bounds)
 
 
 Body: TypeAlias = Callable[[Scope, Guards], Stmt]
@@ -278,7 +251,7 @@ class _Lowering:
     ) -> list[Stmt]:
         """One loop for each piece that the cuts make of a leaf."""
         made: list[Stmt] = []
-        for low, high in _ranges(leaf):
+        for low, high in ranges(leaf):
             low, high = self._narrow(leaf, rest, low, high, scope, guards)
             if high <= low:
                 continue
@@ -305,7 +278,7 @@ class _Lowering:
             if self.vars(g) != {leaf.var}:
                 g = simplify(g, {**scope.bounds, **inner, leaf.var: (low, high - 1)})
             if self.vars(g) == {leaf.var}:
-                low, high = _narrowed(g, leaf.var, low, high)
+                low, high = narrowed(g, leaf.var, low, high)
         return low, high
 
     def _fused_parts(self, leaf: LoopAxis, scope: Scope, inside: Callable[[Scope], Stmt]) -> Stmt:
@@ -322,7 +295,7 @@ class _Lowering:
                 return self._fused_parts(axis, replace(scope, values={**scope.values, axis.var: value}), inside)
             var = value if isinstance(value, Var) else axis.var
             result: Stmt | None = None
-            for low, high in reversed(_ranges(axis)):
+            for low, high in reversed(ranges(axis)):
                 known = scope.ranged(var, low, high)
                 if alias:
                     known = replace(known, values={**known.values, axis.var: known.values.get(var, var)})
@@ -436,30 +409,3 @@ class _Lowering:
             return Read(e.source, tuple(scope.simplify(i) for i in inner), e.dtype)
         buffer, indices = self._locate(e.source, inner, scope)
         return Read(buffer, tuple(scope.simplify(i) for i in indices), e.dtype)
-
-
-# ---------------------------------------------------------------------------------------- helpers
-
-
-def _ranges(axis: LoopAxis) -> list[tuple[int, int]]:
-    points = [0, *axis.cuts, axis.extent]
-    return [(a, b) for a, b in zip(points, points[1:], strict=False)]
-
-
-def _narrowed(guard: Expr, var: Var, low: int, high: int) -> tuple[int, int]:
-    """The part of ``low <= var < high`` where ``guard`` holds, if that is found to be a range."""
-    if not isinstance(guard, Compare) or not dt.is_integer(guard.a.dtype):
-        return low, high
-    form = linear(binary("sub", guard.a, guard.b))
-    if form is None or len(form.terms) != 1 or form.terms[0][0] is not var:
-        return low, high
-    c, k, op = form.terms[0][1], form.const, guard.op
-    if op in ("gt", "ge"):
-        c, k, op = -c, -k, "lt" if op == "gt" else "le"
-    if op == "lt":
-        k, op = k + 1, "le"
-    if op != "le":
-        return low, high
-    if c > 0:  # c * var + k <= 0
-        return low, min(high, (-k) // c + 1)
-    return max(low, -((-k) // -c)), high

@@ -1,14 +1,15 @@
 """Winograd convolution, block of tiles by block of tiles.
 
-One block is some rows of tiles. For each block: transform its input for all channels; then for each group of output
-channels
-the (m + r - 1)^2 matrix products, and the inverse transform tile by tile with the epilogue. The transformed input of a
-block is to stay in
-the second-level cache, the transformed filter is made when the model is built and packed in the order in which it is
-read.
+One block is some rows of tiles. For each block: transform its input for all channels; then, for each group of output
+channels, the (m + r - 1)^2 matrix products, and the inverse transform tile by tile with the epilogue. The transformed
+input of a block is to stay in the second-level cache. The transformed filter is made when the model is built, packed in
+the order in which it is read, and prefetched panel by panel. :mod:`.winograd_cost` has the estimates.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 from ...target import Target
 from ..axis import LoopAxis
@@ -26,63 +27,83 @@ from .common import (
 )
 from .winograd_cost import Size, best_plan, channel_groups, row_options
 
+NEAR_BYTES = 4096
+"""How far to ask ahead in a filter that is read once."""
 
-def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m: int) -> None:
-    """Schedule ``conv``, a stage that ``out`` reads element by element, as F(m x m, r x r)."""
-    lanes = target.lanes()
-    size = Size.of(conv.tensor, m)
-    stages = s.use_algorithm(conv, "winograd", {"m": m})
-    rows, data, filter_rows, kernel, product, columns = stages
-    s.compute_inline(conv)
-    product_tile = s.cache_write(product)
-    height, width = out.tensor.shape[2:4]
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What the space decides.
+
+    whole    transform the whole input before the first product, not block by block
+    block    rows of tiles in a block
+    points   tiles in a register tile of the products
+    vectors  vectors of output channels in it
+    group    blocks of output channels that are multiplied before they are transformed back
+    steps    input channels that an iteration of the products takes
+    ahead    what to prefetch of the filter: ``none``, ``near`` (the next lines) or the next ``panel``
+    """
+
+    whole: bool
+    block: int
+    points: int
+    vectors: int
+    group: int
+    steps: int
+    ahead: str
+
+
+def choose(d: Decider, size: Size, target: Target) -> Choice:
+    """Ask for the decisions, with the estimate's best as the defaults."""
     whole = d.choose("input", ["block", "whole"], "whole" if best_plan(size, target).whole else "block") == "whole"
     plan = best_plan(size, target, whole)
     block = d.choose("tile_rows", row_options(size), plan.rows)
-    tiles = list(register_tiles((1,), range(1, 29), (1, 2, 4), target))
-    of_one_group = size.out_blocks // size.groups
-    tiles = [t for t in tiles if t[1] <= block * size.tiles_x and t[2] <= of_one_group]
-    tiles = [t for t in tiles if size.groups == 1 or of_one_group % t[2] == 0]
-    best = min(tiles, key=lambda t: _product_cost(t, block, size, target) * (1 + 0.01 * t[2]))
-    points, vectors = d.choose("product_tile", [list(t[1:]) for t in tiles], list(best[1:]))
+    tiles = list(_product_tiles(size, block, target))
+    best = min(tiles, key=lambda t: _product_cost(t, block, size, target) * (1 + 0.01 * t[1]))
+    points, vectors = d.choose("product_tile", [list(t) for t in tiles], list(best))
     groups = channel_groups(size.out_blocks, vectors)
     group = d.choose("channel_group", groups, max((g for g in groups if g <= plan.group), default=groups[0]))
     steps = d.choose("unroll_channels", [1, 2, 4], min(2, default_unroll(points * vectors, target)))
     ahead = d.choose("prefetch", ["none", "near", "panel"], "panel" if block * size.tiles_x >= 8 else "none")
+    return Choice(whole, block, points, vectors, group, steps, ahead)
 
+
+def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m: int) -> None:
+    """Schedule ``conv``, a stage that ``out`` reads element by element, as F(m x m, r x r)."""
+    size = Size.of(conv.tensor, m)
+    rows, data, filter_rows, kernel, product, columns = s.use_algorithm(conv, "winograd", {"m": m})
+    s.compute_inline(conv)
+    product_tile = s.cache_write(product)
+    c = choose(d, size, target)
+
+    height, width = out.tensor.shape[2:4]
     n, co, oh, ow, ci = out.leaves
     ty, i = s.split(out, oh, m, tail="guard")
     tx, j = s.split(out, ow, m, tail="guard")
-    ty_o, ty_i = s.split(out, ty, block, tail="guard")
-    co_o, co_i = s.split(out, co, group, tail="guard")
-    outer = [co_o, ty_o] if whole else [ty_o, co_o]
+    ty_o, ty_i = s.split(out, ty, c.block, tail="guard")
+    co_o, co_i = s.split(out, co, c.group, tail="guard")
+    outer = [co_o, ty_o] if c.whole else [ty_o, co_o]
     s.reorder(out, [n, *outer, ty_i, tx, co_i, i, j, ci])
     s.compute_at(columns, out, co_i)
     s.compute_at(product, out, outer[-1])
-    _multiply(s, product, product_tile, points, vectors, steps, _row_ends(size, block))
-    for axis in (i, j):
-        s.unroll(out, axis)
-    s.vectorize(out, ci)
-    last_row = ty_i if block == size.tiles_y else ty_o
-    s.partition(out, last_row, tail_cut(height, m if block == size.tiles_y else m * block))
+    _multiply(s, product, product_tile, c, _row_ends(size, c.block))
+    _unrolled(s, out, [i, j], ci)
+    last_row = ty_i if c.block == size.tiles_y else ty_o
+    s.partition(out, last_row, tail_cut(height, m if c.block == size.tiles_y else m * c.block))
     s.partition(out, tx, tail_cut(width, m))
-    s.partition(out, co_o, tail_cut(size.out_blocks, group))
+    s.partition(out, co_o, tail_cut(size.out_blocks, c.group))
 
-    _transform_columns(s, columns)
-    if not whole:
+    *outer_columns, column_lane = columns.roots
+    _unrolled(s, columns, outer_columns, column_lane)
+    if not c.whole:
         s.compute_at(data, out, ty_o)
     _transform_input(s, rows, data, size)
-    if ahead != "none":
-        _, channel, *_ = product_tile.leaves
-        row_bytes = vectors * lanes * 4 * lanes // channel.extent
-        panel = size.in_blocks // size.groups * channel.extent
-        s.prefetch(product_tile, kernel, channel, panel if ahead == "panel" else max(1, NEAR_BYTES // row_bytes))
-    _transform_filter(s, filter_rows, kernel, group // vectors, vectors * lanes, lanes)
+    _prefetch_filter(s, product_tile, kernel, c, size)
+    _transform_filter(s, filter_rows, kernel, c, size.lanes)
     s.transform_layout(data, [[]] * 5, [(2, 0), (3, 0), (0, 0), (1, 0), (4, 0)])
-    if whole:
+    if c.whole:
         s.parallel(data, fuse_all(s, data, data.leaves[:3]))
-    s.parallel(out, fuse_all(s, out, [n, *outer] if whole else [n, ty_o]))
+    s.parallel(out, fuse_all(s, out, [n, *outer] if c.whole else [n, ty_o]))
 
 
 # ---------------------------------------------------------------------------------------- parts
@@ -93,52 +114,56 @@ def _row_ends(size: Size, block: int) -> list[int]:
     return sorted({rows * size.tiles_x for rows in (block, size.tiles_y % block) if rows})
 
 
-NEAR_BYTES = 4096
-"""How far to ask ahead in a filter that is read once."""
+def _product_tiles(size: Size, block: int, target: Target) -> Iterator[tuple[int, int]]:
+    """Register tiles (tiles, vectors) for a block; one holds channels of one group of the convolution only."""
+    of_one_group = size.out_blocks // size.groups
+    for _, points, vectors in register_tiles((1,), range(1, 29), (1, 2, 4), target):
+        fits = points <= block * size.tiles_x and vectors <= of_one_group
+        if fits and (size.groups == 1 or of_one_group % vectors == 0):
+            yield points, vectors
 
 
-def _product_cost(tile: tuple[int, int, int], block: int, size: Size, target: Target) -> float:
+def _product_cost(tile: tuple[int, int], block: int, size: Size, target: Target) -> float:
     """Estimated cycles of one reduction step over all blocks of an image, incomplete tiles included."""
-    _, points, v = tile
+    points, vectors = tile
     thrashing = 1.5 if points > rows_in_first_cache(size.in_blocks * size.lanes * 4) else 1.0
     return thrashing * sum(
-        cb * cp * cv * (step_cycles(pp, pv, target) + 0.6)
-        for cb, rows in tile_parts(size.tiles_y, block)
-        for cp, pp in tile_parts(rows * size.tiles_x, points)
-        for cv, pv in tile_parts(size.out_blocks, v)
+        of_blocks * of_points * of_vectors * (step_cycles(p, v, target) + 0.6)
+        for of_blocks, rows in tile_parts(size.tiles_y, block)
+        for of_points, p in tile_parts(rows * size.tiles_x, points)
+        for of_vectors, v in tile_parts(size.out_blocks, vectors)
     )
 
 
-def _transform_columns(s: Schedule, columns: Stage) -> None:
-    """The first half of the inverse transform: everything unrolled, in registers."""
-    *outer, lane = columns.roots
-    for axis in outer:
-        s.unroll(columns, axis)
-    s.vectorize(columns, lane)
-
-
-def _multiply(
-    s: Schedule, product: Stage, local: Stage, points: int, vectors: int, steps: int, ends: list[int]
-) -> None:
-    """The matrix products: a register tile of ``points`` tiles x channels over all input channels."""
+def _multiply(s: Schedule, product: Stage, local: Stage, c: Choice, ends: list[int]) -> None:
+    """The matrix products: a register tile of tiles x channels over all input channels."""
     t, oc, i, j, lane = product.leaves
-    t_o, t_i = s.split(product, t, points, tail="guard")
-    oc_o, oc_i = s.split(product, oc, vectors, tail="guard")
+    t_o, t_i = s.split(product, t, c.points, tail="guard")
+    oc_o, oc_i = s.split(product, oc, c.vectors, tail="guard")
     s.reorder(product, [i, j, oc_o, t_o, t_i, oc_i, lane])
     s.compute_at(local, product, t_o)
     _unrolled(s, product, [t_i, oc_i], lane)
-    cuts = {cut for end in ends for cut in tail_cut(end, points)}
-    cuts |= {end // points for end in ends}
-    s.partition(product, t_o, sorted(c for c in cuts if 0 < c < t_o.extent))
+    cuts = {cut for end in ends for cut in (end // c.points, *tail_cut(end, c.points))}
+    s.partition(product, t_o, sorted(cut for cut in cuts if 0 < cut < t_o.extent))
 
     *spatial, local_lane = local.roots
     ic_o, ic_i = local.reduce_roots
     tile, channel, row, column = spatial
     s.reorder(local, [ic_o, ic_i, row, column, tile, channel, local_lane])
-    if steps > 1 and ic_i.extent % steps == 0:
-        _, step = s.split(local, ic_i, steps)
+    if c.steps > 1 and ic_i.extent % c.steps == 0:
+        _, step = s.split(local, ic_i, c.steps)
         s.unroll(local, step)
     _unrolled(s, local, spatial, local_lane)
+
+
+def _prefetch_filter(s: Schedule, local: Stage, kernel: Stage, c: Choice, size: Size) -> None:
+    """Ask ahead in the loop over the channels of a block."""
+    if c.ahead == "none":
+        return
+    channel = local.leaves[1]
+    panel = size.in_blocks // size.groups * channel.extent
+    step_bytes = c.vectors * size.lanes * 4 * size.lanes // channel.extent
+    s.prefetch(local, kernel, channel, panel if c.ahead == "panel" else max(1, NEAR_BYTES // step_bytes))
 
 
 def _transform_input(s: Schedule, rows: Stage, data: Stage, size: Size) -> None:
@@ -150,8 +175,8 @@ def _transform_input(s: Schedule, rows: Stage, data: Stage, size: Size) -> None:
     _unrolled(s, data, [i, j], lane)
     if tx.extent > 2:
         s.partition(data, tx, [1, tx.extent - 1])
-    first, block, row, column, row_lane = rows.roots
-    _unrolled(s, rows, [first, block, row, column], row_lane)
+    *outer, row_lane = rows.roots
+    _unrolled(s, rows, outer, row_lane)
 
 
 def _unrolled(s: Schedule, stage: Stage, axes: list[LoopAxis], lane: LoopAxis) -> None:
@@ -160,11 +185,12 @@ def _unrolled(s: Schedule, stage: Stage, axes: list[LoopAxis], lane: LoopAxis) -
     s.vectorize(stage, lane)
 
 
-def _transform_filter(s: Schedule, filter_rows: Stage, kernel: Stage, panels: int, panel: int, lanes: int) -> None:
+def _transform_filter(s: Schedule, filter_rows: Stage, kernel: Stage, c: Choice, lanes: int) -> None:
     """G g G^T, once when the model is built.
 
     Packed as [OC / (panels * panel)][i][j][panels][IC][panel]: a group of output channels reads it from end to end.
     """
+    panels, panel = c.group // c.vectors, c.vectors * lanes
     s.transform_layout(kernel, [[], [], [panels, panel], []], [(2, 0), (0, 0), (1, 0), (2, 1), (3, 0), (2, 2)])
     i, j, oc, ic = kernel.leaves
     oc_o, oc_i = s.split(kernel, oc, lanes, tail="guard")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from math import ceil
 from typing import cast
 
 from ...target import Target
@@ -118,18 +119,19 @@ def channel_groups(out_blocks: int, vectors: int = 1) -> list[int]:
 
 
 def _plan(size: Size, whole: bool, rows: int, target: Target) -> Plan:
+    """The slowest thread's time: products or the reading of the filter, whichever is longer, and the transforms."""
     threads = target.threads
     blocks = size.images * -(-size.tiles_y // rows)
     input_bytes = 0 if whole else rows * size.row_bytes
     product_bytes = rows * size.tiles_x * size.points * size.lanes * 4
     room = 0.75 * target.l2_bytes - input_bytes
-    options = [g for g in channel_groups(size.out_blocks) if g <= LARGEST_GROUP]
-    group = max((g for g in options if g * product_bytes <= room), default=1)
+    fitting = [g for g in channel_groups(size.out_blocks) if g <= LARGEST_GROUP and g * product_bytes <= room]
+    group = max(fitting, default=1)
     first = size.filter_bytes / (MEMORY_BYTES_PER_CYCLE if size.filter_bytes > target.l2_bytes else L3_BYTES_PER_CYCLE)
     if whole:
         groups = -(-size.out_blocks // group)
         share = -(-groups * blocks // threads) / (groups * blocks)
-        filters = first * min(1.0, -(-groups * share // 1) / groups)
+        filters = first * min(1.0, ceil(groups * share) / groups)
         transforms = size.transforms / threads + BARRIER_CYCLES * (threads > 1)
         all_bytes = size.images * size.tiles_y * size.row_bytes
         if all_bytes > target.l2_bytes // 2:  # written, and read again for each group of channels

@@ -1,0 +1,64 @@
+"""What is known at a point of the nest that is being lowered, and what guards say of a loop's range there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from ..schedule.axis import LoopAxis
+from ..te import dtype as dt
+from ..te.expr import Compare, Expr, Var, binary, const, substitute
+from ..te.simplify import linear, simplify
+from ..te.tensor import Source
+from .nodes import Buffer
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What is known where code is being written.
+
+    bounds   range (inclusive) of each variable that is bound here
+    values   variables that stand for another expression here, a constant as a rule
+    buffers  where each attached stage's values are, and the coordinate that lies first in it
+    """
+
+    bounds: dict[Var, tuple[int, int]] = field(default_factory=dict)
+    values: dict[Var, Expr] = field(default_factory=dict)
+    buffers: dict[Source, tuple[Buffer, tuple[Expr, ...]]] = field(default_factory=dict)
+
+    def ranged(self, var: Var, low: int, high: int) -> Scope:
+        """Know that ``low <= var < high``; a range of one value makes the variable a constant."""
+        if high - low == 1:
+            return replace(self, values={**self.values, var: const(low)})
+        values = {v: x for v, x in self.values.items() if v is not var}
+        return replace(self, bounds={**self.bounds, var: (low, max(high - 1, low))}, values=values)
+
+    def binds(self, var: Var) -> bool:
+        return var in self.bounds or var in self.values
+
+    def simplify(self, e: Expr) -> Expr:
+        """Bring an expression into its simplest form here."""
+        return simplify(substitute(e, self.values), self.bounds)
+
+
+def ranges(axis: LoopAxis) -> list[tuple[int, int]]:
+    points = [0, *axis.cuts, axis.extent]
+    return [(a, b) for a, b in zip(points, points[1:], strict=False)]
+
+
+def narrowed(guard: Expr, var: Var, low: int, high: int) -> tuple[int, int]:
+    """The part of ``low <= var < high`` where ``guard`` holds, if that is found to be a range."""
+    if not isinstance(guard, Compare) or not dt.is_integer(guard.a.dtype):
+        return low, high
+    form = linear(binary("sub", guard.a, guard.b))
+    if form is None or len(form.terms) != 1 or form.terms[0][0] is not var:
+        return low, high
+    c, k, op = form.terms[0][1], form.const, guard.op
+    if op in ("gt", "ge"):
+        c, k, op = -c, -k, "lt" if op == "gt" else "le"
+    if op == "lt":
+        k, op = k + 1, "le"
+    if op != "le":
+        return low, high
+    if c > 0:  # c * var + k <= 0
+        return low, min(high, (-k) // c + 1)
+    return max(low, -((-k) // -c)), high
