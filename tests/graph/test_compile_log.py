@@ -82,4 +82,5 @@ def test_without_openmp_a_build_is_for_one_thread(model: onnx.ModelProto) -> Non
         executable = luthier.compile(model, threads=2)
         assert executable.target.threads == executable.threads == 1
         alone = executable.run(None, executable.example_inputs())[0]
-    np.testing.assert_array_equal(alone, luthier.compile(model, threads=2).run(None, executable.example_inputs())[0])
+    together = luthier.compile(model, threads=2).run(None, executable.example_inputs())[0]
+    np.testing.assert_allclose(alone, together, rtol=0, atol=2e-5 * np.abs(alone).max())  # other default schedules
