@@ -248,7 +248,8 @@ def _in_place(
         taken: set[Value] = set()
         for i, o in need.in_place:
             source, result = arrangement.places[call.inputs[i]], arrangement.places[call.outputs[o]]
-            readers = {k for k, v in enumerate(call.inputs) if arrangement.places[v].storage is source.storage}
+            readers = {k: arrangement.places[v] for k, v in enumerate(call.inputs)}
+            readers = {k: place for k, place in readers.items() if place.storage is source.storage}
             if (
                 _fills(source)
                 and _fills(result)
@@ -256,7 +257,7 @@ def _in_place(
                 and source.storage not in arrangement.bound
                 and spans[source.storage][1] == epoch  # nobody reads it later,
                 and users[epoch, source.storage] == 1  # nor at the same time,
-                and all((k, o) in need.in_place for k in readers)  # nor this call in another way
+                and all(p == source and (k, o) in need.in_place for k, p in readers.items())  # nor this call otherwise
                 and result.storage not in taken
                 and source.storage not in merged
             ):

@@ -139,6 +139,12 @@ def simulate(graph: Graph) -> None:
             assert np.array_equal(content(v), machine.expected[v]), f"input {v} was written"
 
 
+def test_a_value_is_not_overwritten_while_a_part_of_it_is_read_at_another_place():
+    x, copy, both, result = value("x", 16), value("copy", 16), value("both", 32), value("result", 32)
+    groups = [concat([x], copy), concat([x, copy], both), kernel([both, copy], result)]
+    simulate(Graph(groups, [x], [x]))
+
+
 @st.composite
 def graphs(draw: st.DrawFn) -> Graph:
     names = count()
