@@ -21,6 +21,7 @@ from typing import Any
 import onnx
 
 from .peers import Feed, PeerError
+from .peers.runtimes import compile_with_openvino
 from .runtime.profile import repetitions
 
 Shapes = Mapping[str, Sequence[int]]
@@ -210,17 +211,7 @@ def _openvino(
 ) -> PeerProfile:
     import openvino
 
-    core = openvino.Core()
-    network = core.read_model(str(model))
-    network.reshape({name: list(dims) for name, dims in shapes.items()})
-    options = {
-        "INFERENCE_PRECISION_HINT": "f32",
-        "INFERENCE_NUM_THREADS": threads,
-        "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": 1,
-        "PERF_COUNT": True,
-    }
-    compiled = core.compile_model(network, "CPU", options)
+    compiled = compile_with_openvino(model, threads, shapes, PERF_COUNT=True)
     request = compiled.create_infer_request()
     request.infer(dict(feed))
     times: dict[str, list[float]] = defaultdict(list)
