@@ -13,6 +13,9 @@ from ..axis import LoopAxis
 from ..schedule import Schedule
 from ..stage import Stage
 
+NEAR_BYTES = 4096
+"""How far to ask ahead in weights that are read once."""
+
 
 def output_of(s: Schedule) -> Stage:
     """The single output's stage."""

@@ -16,7 +16,7 @@ from ..decide import Decider
 from ..schedule import Schedule
 from ..space import register
 from ..stage import Stage
-from .common import fuse_all, isolate_anchor, register_tiles, rows_in_first_cache, step_cycles, tail_cut
+from .common import NEAR_BYTES, fuse_all, isolate_anchor, register_tiles, rows_in_first_cache, step_cycles, tail_cut
 from .general import general
 
 
@@ -74,10 +74,6 @@ def matmul(s: Schedule, d: Decider, target: Target) -> None:
     if ahead != "none" and right is not None:
         row_bytes = panel * 4 * (k // p_k.extent)
         s.prefetch(product, right[0], p_k, p_k.extent if ahead == "panel" else max(1, NEAR_BYTES // row_bytes))
-
-
-NEAR_BYTES = 4096
-"""How far a product that reads its right-hand side once asks ahead."""
 
 
 def default_prefetch(product: Stage, rows: int, target: Target) -> str:

@@ -17,6 +17,7 @@ from ..decide import Decider
 from ..schedule import Schedule
 from ..stage import Stage
 from .common import (
+    NEAR_BYTES,
     default_unroll,
     fuse_all,
     register_tiles,
@@ -26,9 +27,6 @@ from .common import (
     tile_parts,
 )
 from .winograd_cost import Size, best_plan, channel_groups, row_options
-
-NEAR_BYTES = 4096
-"""How far to ask ahead in a filter that is read once."""
 
 
 @dataclass(frozen=True, slots=True)
