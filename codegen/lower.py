@@ -336,7 +336,7 @@ class _Lowering:
             else:
                 allocated.append(buffer)
             scope = replace(scope, buffers={**scope.buffers, p.tensor: (buffer, origin)})
-            parts.append(self.stage(p, scope))
+            parts += [self._prefetches(p, leaf, p.leaves, scope), self.stage(p, scope)]
         result = seq(*parts, remaining(scope))
         for buffer in reversed(allocated):
             result = Alloc(buffer, result)

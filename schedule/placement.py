@@ -198,8 +198,10 @@ class Placement(ScheduleState):
         st.scope = scope
 
     @primitive
-    def prefetch(self, stage: StageLike, tensor: StageLike, axis: AxisLike, distance: int) -> None:
+    def prefetch(self, stage: StageLike, tensor: StageLike, axis: AxisLike | None, distance: int) -> None:
         """Ask for memory ahead of its use: what ``axis`` reads of a tensor ``distance`` iterations later.
+
+        ``axis`` is a loop of the stage; None stands for the loop of its consumer inside which it is computed.
 
             for k in 0..64:              ->    for k in 0..64:
               C[...] += A[k] * W[k]              prefetch W[k + 16]
@@ -212,7 +214,7 @@ class Placement(ScheduleState):
         after it has computed the stages inside of it.
         """
         st = self[stage]
-        a = self._leaf(st, axis, "prefetch")
+        a = self._attach_loop(st) if axis is None else self._leaf(st, axis, "prefetch")
         source = self.tensor(tensor)
         if isinstance(distance, bool) or not isinstance(distance, int) or distance < 0:
             raise ScheduleError(
@@ -224,6 +226,11 @@ class Placement(ScheduleState):
         if a.annotation in ("unroll", "vectorize"):
             raise ScheduleError(f"prefetch({source.name}): {a.name} is marked {a.annotation}; name a loop around it")
         st.prefetches.append(Prefetching(source, a, distance))
+
+    def _attach_loop(self, stage: Stage) -> LoopAxis:
+        if stage.attach is None:
+            raise ScheduleError(f"prefetch({stage.name}): it is not computed inside another stage; name a loop of it")
+        return stage.attach[1]
 
 
 def _inlined(e: Expr, producer: Stage) -> Expr | None:

@@ -35,14 +35,18 @@ def _stage_lines(schedule: Schedule, stage: Stage, depth: int) -> list[str]:
             lines.append(f"{'  ' * depth}{_target(stage)} = {_identity_text(stage)}   # over the spatial loops below")
         lines += _loop_lines(leaf, depth)
         depth += 1
-        for p in stage.prefetches:
-            if p.axis is leaf:
-                lines.append(f"{'  ' * depth}prefetch {p.source.name}, {leaf.name} + {p.distance}")
+        lines += _prefetch_lines(stage, leaf, depth)
         for producer in schedule.live_stages():
             if producer.attach is not None and producer.attach[0] is stage and producer.attach[1] is leaf:
+                lines += _prefetch_lines(producer, leaf, depth)
                 lines += _stage_lines(schedule, producer, depth)
     lines += _body_lines(stage, depth)
     return lines
+
+
+def _prefetch_lines(stage: Stage, leaf: LoopAxis, depth: int) -> list[str]:
+    asked = [p for p in stage.prefetches if p.axis is leaf]
+    return [f"{'  ' * depth}prefetch {p.source.name}, {leaf.name} + {p.distance}" for p in asked]
 
 
 def _loop_lines(leaf: LoopAxis, depth: int) -> list[str]:

@@ -1,9 +1,12 @@
 """Winograd convolution, block of tiles by block of tiles.
 
-One block is some rows of tiles. For each block: transform its input for all channels; then, for each group of output
-channels, the (m + r - 1)^2 matrix products, and the inverse transform tile by tile with the epilogue. The transformed
-input of a block is to stay in the second-level cache. The transformed filter is made when the model is built, packed in
-the order in which it is read, and prefetched panel by panel. :mod:`.winograd_cost` has the estimates.
+One block is some rows of tiles, or a part of a row. For each block: transform its input for all channels; then, for each
+group of output channels, the (m + r - 1)^2 matrix products, and the inverse transform tile by tile with the epilogue. The
+transformed input of a block is to stay in the second-level cache. The transformed filter is made when the model is built,
+packed in the order in which it is read, and prefetched panel by panel. :mod:`.winograd_cost` has the estimates.
+
+Large images are read from memory and written there: the transforms go along a row of one block of channels at a time, so
+that few streams are open, and ask for the input some tiles ahead.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from .common import (
     tail_cut,
     tile_parts,
 )
-from .winograd_cost import Size, best_plan, channel_groups, row_options
+from .winograd_cost import Size, best_plan, channel_groups, column_options, row_options
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +38,24 @@ class Choice:
 
     whole    transform the whole input before the first product, not block by block
     block    rows of tiles in a block
+    columns  tiles of a row in it: all of them, or a part of one row
     points   tiles in a register tile of the products
     vectors  vectors of output channels in it
     group    blocks of output channels that are multiplied before they are transformed back
     steps    input channels that an iteration of the products takes
     ahead    what to prefetch of the filter: ``none``, ``near`` (the next lines) or the next ``panel``
+    input_ahead  how many tiles ahead to prefetch the input; 0: not at all
     """
 
     whole: bool
     block: int
+    columns: int
     points: int
     vectors: int
     group: int
     steps: int
     ahead: str
+    input_ahead: int
 
 
 def choose(d: Decider, size: Size, target: Target) -> Choice:
@@ -56,14 +63,16 @@ def choose(d: Decider, size: Size, target: Target) -> Choice:
     whole = d.choose("input", ["block", "whole"], "whole" if best_plan(size, target).whole else "block") == "whole"
     plan = best_plan(size, target, whole)
     block = d.choose("tile_rows", row_options(size), plan.rows)
-    tiles = list(_product_tiles(size, block, target))
-    best = min(tiles, key=lambda t: _product_cost(t, block, size, target) * (1 + 0.01 * t[1]))
+    columns = d.choose("tile_columns", column_options(size, block, whole), plan.columns if plan.rows == block else size.tiles_x)
+    tiles = list(_product_tiles(size, block * columns, target))
+    best = min(tiles, key=lambda t: _product_cost(t, block, columns, size, target) * (1 + 0.01 * t[1]))
     points, vectors = d.choose("product_tile", [list(t) for t in tiles], list(best))
     groups = channel_groups(size.out_blocks, vectors)
     group = d.choose("channel_group", groups, max((g for g in groups if g <= plan.group), default=groups[0]))
     steps = d.choose("unroll_channels", [1, 2, 4], min(2, default_unroll(points * vectors, target)))
-    ahead = d.choose("prefetch", ["none", "near", "panel"], "panel" if block * size.tiles_x >= 8 else "none")
-    return Choice(whole, block, points, vectors, group, steps, ahead)
+    ahead = d.choose("prefetch", ["none", "near", "panel"], "panel" if block * columns >= 8 else "none")
+    input_ahead = d.choose("prefetch_input", [0, 2, 4, 8], 4 if size.image_bytes > target.l2_bytes else 0)
+    return Choice(whole, block, columns, points, vectors, group, steps, ahead, input_ahead)
 
 
 def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m: int) -> None:
@@ -79,56 +88,63 @@ def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m
     ty, i = s.split(out, oh, m, tail="guard")
     tx, j = s.split(out, ow, m, tail="guard")
     ty_o, ty_i = s.split(out, ty, c.block, tail="guard")
+    tx_o, tx_i = s.split(out, tx, c.columns, tail="guard")
     co_o, co_i = s.split(out, co, c.group, tail="guard")
-    outer = [co_o, ty_o] if c.whole else [ty_o, co_o]
-    s.reorder(out, [n, *outer, ty_i, tx, co_i, i, j, ci])
-    s.compute_at(columns, out, co_i)
+    blocks = [n, ty_o, tx_o]
+    outer = [n, co_o, ty_o, tx_o] if c.whole else [*blocks, co_o]
+    s.reorder(out, [*outer, co_i, ty_i, tx_i, i, j, ci])
+    s.compute_at(columns, out, tx_i)
     s.compute_at(product, out, outer[-1])
-    _multiply(s, product, product_tile, c, _row_ends(size, c.block))
+    _multiply(s, product, product_tile, c, _block_ends(size, c))
     _unrolled(s, out, [i, j], ci)
     last_row = ty_i if c.block == size.tiles_y else ty_o
     s.partition(out, last_row, tail_cut(height, m if c.block == size.tiles_y else m * c.block))
-    s.partition(out, tx, tail_cut(width, m))
+    last_column = tx_i if c.columns == size.tiles_x else tx_o
+    s.partition(out, last_column, tail_cut(width, m if c.columns == size.tiles_x else m * c.columns))
     s.partition(out, co_o, tail_cut(size.out_blocks, c.group))
 
-    *outer_columns, column_lane = columns.roots
-    _unrolled(s, columns, outer_columns, column_lane)
+    tile, channel, row, column, column_lane = columns.roots
+    s.reorder(columns, [tile, channel, column, row, column_lane])
+    _unrolled(s, columns, [tile, channel, column, row], column_lane)
     if not c.whole:
-        s.compute_at(data, out, ty_o)
-    _transform_input(s, rows, data, size)
+        s.compute_at(data, out, tx_o)
+    _transform_input(s, rows, data, c)
     _prefetch_filter(s, product_tile, kernel, c, size)
     _transform_filter(s, filter_rows, kernel, c, size.lanes)
     s.transform_layout(data, [[]] * 5, [(2, 0), (3, 0), (0, 0), (1, 0), (4, 0)])
     if c.whole:
-        s.parallel(data, fuse_all(s, data, data.leaves[:3]))
-    s.parallel(out, fuse_all(s, out, [n, *outer] if c.whole else [n, ty_o]))
+        s.parallel(data, fuse_all(s, data, data.leaves[:2]))
+    s.parallel(out, fuse_all(s, out, outer if c.whole else blocks))
 
 
 # ---------------------------------------------------------------------------------------- parts
 
 
-def _row_ends(size: Size, block: int) -> list[int]:
+def _block_ends(size: Size, c: Choice) -> list[int]:
     """Numbers of tiles in a block at which some block ends: those of a whole one, and of an incomplete last one."""
-    return sorted({rows * size.tiles_x for rows in (block, size.tiles_y % block) if rows})
+    rows = (c.block, size.tiles_y % c.block)
+    columns = (c.columns, size.tiles_x % c.columns)
+    return sorted({r * x for r in rows for x in columns if r and x})
 
 
-def _product_tiles(size: Size, block: int, target: Target) -> Iterator[tuple[int, int]]:
-    """Register tiles (tiles, vectors) for a block; one holds channels of one group of the convolution only."""
+def _product_tiles(size: Size, tiles: int, target: Target) -> Iterator[tuple[int, int]]:
+    """Register tiles (tiles, vectors) for blocks of so many tiles; one holds channels of one group of the convolution."""
     of_one_group = size.out_blocks // size.groups
     for _, points, vectors in register_tiles((1,), range(1, 29), (1, 2, 4), target):
-        fits = points <= block * size.tiles_x and vectors <= of_one_group
+        fits = points <= tiles and vectors <= of_one_group
         if fits and (size.groups == 1 or of_one_group % vectors == 0):
             yield points, vectors
 
 
-def _product_cost(tile: tuple[int, int], block: int, size: Size, target: Target) -> float:
+def _product_cost(tile: tuple[int, int], block: int, columns: int, size: Size, target: Target) -> float:
     """Estimated cycles of one reduction step over all blocks of an image, incomplete tiles included."""
     points, vectors = tile
     thrashing = 1.5 if points > rows_in_first_cache(size.in_blocks * size.lanes * 4) else 1.0
     return thrashing * sum(
-        of_blocks * of_points * of_vectors * (step_cycles(p, v, target) + 0.6)
-        for of_blocks, rows in tile_parts(size.tiles_y, block)
-        for of_points, p in tile_parts(rows * size.tiles_x, points)
+        of_rows * of_columns * of_points * of_vectors * (step_cycles(p, v, target) + 0.6)
+        for of_rows, y in tile_parts(size.tiles_y, block)
+        for of_columns, x in tile_parts(size.tiles_x, columns)
+        for of_points, p in tile_parts(y * x, points)
         for of_vectors, v in tile_parts(size.out_blocks, vectors)
     )
 
@@ -164,17 +180,20 @@ def _prefetch_filter(s: Schedule, local: Stage, kernel: Stage, c: Choice, size: 
     s.prefetch(local, kernel, channel, panel if c.ahead == "panel" else max(1, NEAR_BYTES // step_bytes))
 
 
-def _transform_input(s: Schedule, rows: Stage, data: Stage, size: Size) -> None:
+def _transform_input(s: Schedule, rows: Stage, data: Stage, c: Choice) -> None:
     """B^T d B for one tile and channel block at a time; tiles on the border have code of their own."""
     t, ic, i, j, lane = data.leaves
-    ty, tx = s.split(data, t, size.tiles_x)
-    s.reorder(data, [ty, tx, ic, i, j, lane])
-    s.compute_at(rows, data, ic)
+    ty, tx = s.split(data, t, c.columns)
+    s.reorder(data, [ty, ic, tx, i, j, lane])
+    s.compute_at(rows, data, tx)
     _unrolled(s, data, [i, j], lane)
     if tx.extent > 2:
         s.partition(data, tx, [1, tx.extent - 1])
-    *outer, row_lane = rows.roots
-    _unrolled(s, rows, outer, row_lane)
+    tile, channel, row, column, row_lane = rows.roots
+    s.reorder(rows, [tile, channel, column, row, row_lane])
+    _unrolled(s, rows, [tile, channel, column, row], row_lane)
+    if c.input_ahead:
+        s.prefetch(rows, rows.inputs()[0], None, c.input_ahead)
 
 
 def _unrolled(s: Schedule, stage: Stage, axes: list[LoopAxis], lane: LoopAxis) -> None:

@@ -20,7 +20,12 @@ BARRIER_CYCLES = 4000
 UNHIDDEN = 0.2
 """Share of the time for reading the filter that prefetches do not hide."""
 
+STAYING = 0.75
+"""How much less the transforms cost where blocks and filter fit in the second-level cache together."""
+
 LARGEST_GROUP = 6
+NARROWEST = 7
+"""Tiles of a row in a block, at least: the filter is read again for each block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +64,9 @@ class Size:
         return self.tiles * self.points * self.in_blocks // self.groups * self.lanes * self.out_blocks / 0.93
 
     @property
-    def row_bytes(self) -> int:
-        """Transformed input of one row of tiles."""
-        return self.tiles_x * self.points * self.in_blocks * self.lanes * 4
+    def image_bytes(self) -> int:
+        """What is read and written: the tiles of m x m pixels of all channels."""
+        return self.tiles * self.m**2 * (self.in_blocks + self.out_blocks) * self.lanes * 4
 
     @property
     def filter_bytes(self) -> int:
@@ -79,15 +84,17 @@ class Size:
 class Plan:
     """A way to go through the tiles.
 
-    whole   transform the whole input first, then share out blocks of rows x groups of channels; else the threads share
+    whole    transform the whole input first, then share out blocks of rows x groups of channels; else the threads share
             blocks of rows, each transforms its input and goes through the whole filter
-    rows    rows of tiles in a block
-    group   blocks of output channels that are multiplied before they are transformed back
-    cycles  estimate of the slowest thread's time
+    rows     rows of tiles in a block
+    columns  tiles of each row in it
+    group    blocks of output channels that are multiplied before they are transformed back
+    cycles   estimate of the slowest thread's time
     """
 
     whole: bool
     rows: int
+    columns: int
     group: int
     cycles: float
 
@@ -102,12 +109,24 @@ def row_options(size: Size) -> list[int]:
     return sorted({b for b in (1, 2, 3, 4, 5, 6, 7, 8, 10, 14) if b < size.tiles_y} | {size.tiles_y})
 
 
+def column_options(size: Size, rows: int, whole: bool) -> list[int]:
+    """Tiles of each row that a block may have: all, or a half to an eighth of one row of a large image."""
+    parts = 1 if whole or rows > 1 else 8
+    widths = {-(-size.tiles_x // k) for k in range(1, parts + 1)}
+    return sorted(w for w in widths if w >= NARROWEST or w == size.tiles_x)
+
+
 @lru_cache(maxsize=4096)
 def best_plan(size: Size, target: Target, whole: bool | None = None) -> Plan:
     """The plan with the least estimate; among equals the one with fewer blocks. whole: only those."""
     kinds = (False, True) if whole is None else (whole,)
-    plans = [_plan(size, kind, rows, target) for kind in kinds for rows in row_options(size)]
-    ragged = [size.tiles_y % p.rows != 0 for p in plans]
+    plans = [
+        _plan(size, kind, rows, columns, target)
+        for kind in kinds
+        for rows in row_options(size)
+        for columns in column_options(size, rows, kind)
+    ]
+    ragged = [(size.tiles_y % p.rows != 0) + (size.tiles_x % p.columns != 0) for p in plans]
     doubt = 0.1 if target.threads == 1 else 0.02  # with one thread, whole inputs took more than estimated
     costs = [p.cycles * (1.0 + doubt * p.whole + 0.01 * r) for p, r in zip(plans, ragged, strict=True)]
     return min(zip(costs, plans, strict=True), key=lambda found: (found[0], -found[1].rows))[1]
@@ -119,34 +138,37 @@ def channel_groups(out_blocks: int, vectors: int = 1) -> list[int]:
     return [g for g in groups if out_blocks % g == 0] or groups or [vectors]
 
 
-def _plan(size: Size, whole: bool, rows: int, target: Target) -> Plan:
+def _plan(size: Size, whole: bool, rows: int, columns: int, target: Target) -> Plan:
     """The slowest thread's time: products or the reading of the filter, whichever is longer, and the transforms."""
     threads = target.threads
-    blocks = size.images * -(-size.tiles_y // rows)
-    input_bytes = 0 if whole else rows * size.row_bytes
-    product_bytes = rows * size.tiles_x * size.points * size.lanes * 4
+    blocks = size.images * -(-size.tiles_y // rows) * -(-size.tiles_x // columns)
+    block_tiles = rows * columns
+    input_bytes = 0 if whole else block_tiles * size.points * size.in_blocks * size.lanes * 4
+    product_bytes = block_tiles * size.points * size.lanes * 4
     room = 0.75 * target.l2_bytes - input_bytes
     fitting = [g for g in channel_groups(size.out_blocks) if g <= LARGEST_GROUP and g * product_bytes <= room]
     group = max(fitting, default=1)
+    used_bytes = group * product_bytes + input_bytes
     first = size.filter_bytes / (MEMORY_BYTES_PER_CYCLE if size.filter_bytes > target.l2_bytes else L3_BYTES_PER_CYCLE)
     if whole:
         groups = -(-size.out_blocks // group)
         share = -(-groups * blocks // threads) / (groups * blocks)
         filters = first * min(1.0, ceil(groups * share) / groups)
         transforms = size.transforms / threads + BARRIER_CYCLES * (threads > 1)
-        all_bytes = size.images * size.tiles_y * size.row_bytes
+        all_bytes = size.tiles * size.points * size.in_blocks * size.lanes * 4
         if all_bytes > target.l2_bytes // 2:  # written, and read again for each group of channels
             near = all_bytes < target.l3_bytes // 2
             rate = L3_BYTES_PER_CYCLE if near else MEMORY_BYTES_PER_CYCLE
             transforms += 0.7 * (groups * share + 1.0 / threads) * all_bytes / rate
     else:
         taken = -(-blocks // threads)
-        share = min(1.0, taken * rows / (size.images * size.tiles_y))
+        share = min(1.0, taken * block_tiles / size.tiles)
         near = size.filter_bytes < target.l3_bytes // 2
         again = size.filter_bytes / (L3_BYTES_PER_CYCLE if near else MEMORY_BYTES_PER_CYCLE)
         filters = first + (taken - 1) * again
-        transforms = size.transforms * share
-    crowded = (group * product_bytes + input_bytes) / (0.8 * target.l2_bytes) - 1.0
+        stays = used_bytes + size.filter_bytes <= target.l2_bytes
+        transforms = size.transforms * share * (STAYING if stays else 1.0)
+    crowded = used_bytes / (0.8 * target.l2_bytes) - 1.0
     narrow = 0.1 / group  # the transformed input is read again for each group
     products = size.products * share * (1.0 + 0.3 * min(max(crowded, 0.0), 1.0) + narrow)
-    return Plan(whole, rows, group, max(products, filters) + UNHIDDEN * filters + transforms)
+    return Plan(whole, rows, columns, group, max(products, filters) + UNHIDDEN * filters + transforms)

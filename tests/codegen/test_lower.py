@@ -38,6 +38,17 @@ def test_a_prefetch_asks_for_one_line_a_vector_and_goes_on_past_the_loop():
     assert lines[at - 1].strip() == "for k in 0..6:"
 
 
+def test_a_prefetch_for_an_attached_stage_asks_for_all_that_its_next_tile_reads():
+    s = Schedule(matmul(4, 32, 6))
+    local = s.cache_write("C")
+    s.compute_at(local, "C", "i")
+    s.prefetch(local, "A", None, 2)
+    lines = body(s)
+    at = next(n for n, line in enumerate(lines) if "prefetch" in line)
+    assert lines[at].strip() == "prefetch A[i + 2, k] locality 2"
+    assert lines[at - 1].strip() == "for k in 0..6:"
+
+
 def test_a_prefetch_changes_no_result():
     target = host_target(1)
     workload = matmul(5, 37, 11, constant=True)

@@ -113,6 +113,17 @@ def test_winograd(algorithm, placement, size):
         check(instantiate(workload, Choosing(algorithm=algorithm, input=placement), target), target, target.threads)
 
 
+@pytest.mark.parametrize(("algorithm", "columns"), [("winograd2", 8), ("winograd2", 10), ("winograd4", 8)])
+@pytest.mark.parametrize("size", [(5, 57), (8, 58)])
+def test_winograd_blocks_of_a_part_of_a_row(algorithm, columns, size):
+    workload = conv_relu(size=size, channels=32, outputs=48, residual=True)
+    target = TARGETS["x86-64-v4"]
+    chosen = Choosing(algorithm=algorithm, input="block", tile_rows=1, tile_columns=columns, prefetch_input=8)
+    schedule = instantiate(workload, chosen, target)
+    assert "prefetch x, " in str(schedule)
+    check(schedule, target, 2)
+
+
 def test_winograd_with_a_tail_of_channels():
     workload = conv_relu(size=(6, 6), channels=20, outputs=24)
     target = TARGETS["x86-64-v4"]

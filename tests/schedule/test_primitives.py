@@ -202,8 +202,21 @@ def test_prefetch_is_printed_where_it_is_asked_for():
     assert str(s).splitlines()[-2:] == ["      prefetch B, k + 3", "      C[i, j] sum= A[i, k] * B[k, j]"]
 
 
+def test_prefetch_for_a_stage_stands_in_the_loop_inside_which_it_is_computed():
+    s = matmul()
+    local = s.cache_write("C")
+    s.compute_at(local, "C", "i")
+    s.prefetch(local, "A", None, 2)
+    lines = [line.strip() for line in str(s).splitlines()]
+    at = lines.index("prefetch A, i + 2")
+    assert lines[at - 1].startswith("for i") and lines[at + 1].startswith("C.local")
+    assert Schedule.replay(s.workload, s.to_json()).to_json() == s.to_json()
+
+
 def test_prefetch_errors():
     s = matmul()
+    with pytest.raises(ScheduleError, match="not computed inside another stage; name a loop"):
+        s.prefetch("C", "B", None, 1)
     with pytest.raises(ScheduleError, match="does not read it; it reads A, B"):
         s.prefetch("C", "C", "k", 1)
     with pytest.raises(ScheduleError, match="positive integer"):
