@@ -31,6 +31,9 @@ from .common import (
 )
 from .winograd_cost import Size, best_plan, channel_groups, column_options, row_options
 
+LOAD_COST = 0.04
+"""How much longer products take with one load for each multiply-add than with none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -65,7 +68,7 @@ def choose(d: Decider, size: Size, target: Target) -> Choice:
     block = d.choose("tile_rows", row_options(size), plan.rows)
     columns = d.choose("tile_columns", column_options(size, block, whole), plan.columns if plan.rows == block else size.tiles_x)
     tiles = list(_product_tiles(size, block * columns, target))
-    best = min(tiles, key=lambda t: _product_cost(t, block, columns, size, target) * (1 + 0.01 * t[1]))
+    best = min(tiles, key=lambda t: _product_cost(t, block, columns, size, target))
     points, vectors = d.choose("product_tile", [list(t) for t in tiles], list(best))
     groups = channel_groups(size.out_blocks, vectors)
     group = d.choose("channel_group", groups, max((g for g in groups if g <= plan.group), default=groups[0]))
@@ -139,8 +142,9 @@ def _product_tiles(size: Size, tiles: int, target: Target) -> Iterator[tuple[int
 def _product_cost(tile: tuple[int, int], block: int, columns: int, size: Size, target: Target) -> float:
     """Estimated cycles of one reduction step over all blocks of an image, incomplete tiles included."""
     points, vectors = tile
+    loads = 1.0 + LOAD_COST * (points + vectors) / (points * vectors)
     thrashing = 1.5 if points > rows_in_first_cache(size.in_blocks * size.lanes * 4) else 1.0
-    return thrashing * sum(
+    return thrashing * loads * sum(
         of_rows * of_columns * of_points * of_vectors * (step_cycles(p, v, target) + 0.6)
         for of_rows, y in tile_parts(size.tiles_y, block)
         for of_columns, x in tile_parts(size.tiles_x, columns)

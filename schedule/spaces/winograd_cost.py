@@ -126,7 +126,7 @@ def best_plan(size: Size, target: Target, whole: bool | None = None) -> Plan:
         for rows in row_options(size)
         for columns in column_options(size, rows, kind)
     ]
-    ragged = [(size.tiles_y % p.rows != 0) + (size.tiles_x % p.columns != 0) for p in plans]
+    ragged = [(size.tiles_y % p.rows != 0) + 3 * (size.tiles_x % p.columns != 0) for p in plans]
     doubt = 0.1 if target.threads == 1 else 0.02  # with one thread, whole inputs took more than estimated
     costs = [p.cycles * (1.0 + doubt * p.whole + 0.01 * r) for p, r in zip(plans, ragged, strict=True)]
     return min(zip(costs, plans, strict=True), key=lambda found: (found[0], -found[1].rows))[1]
