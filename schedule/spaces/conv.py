@@ -12,6 +12,7 @@ from math import prod
 from typing import cast
 
 from ...target import Target
+from ...te.ops import flat
 from ...te.ops.winograd import applies, tile_sizes
 from ...te.tensor import Compute, Placeholder
 from ..algorithms import allows
@@ -33,6 +34,9 @@ from .common import (
 from .general import general
 from .winograd import winograd
 from .winograd_cost import MEMORY_BYTES_PER_CYCLE, Size, estimated_cycles
+
+FLAT_GAIN = 0.96
+"""The share of the time row by row below which pixels are numbered in one dimension: less is within the estimate."""
 
 
 @register("conv2d")
@@ -61,6 +65,12 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
         return
     window_y, window_x = windows(anchor)
     channel_tiles = anchor.shape[1] * (anchor.shape[4] // lanes)
+    flatten = conv.body is conv.tensor.body and flat.applies(conv.tensor) and window_y.outputs > 1
+    if flatten and d.choose("flat_pixels", [False, True], gains_flat(window_y, window_x, channel_tiles, anchor, target)):
+        (pixels,) = s.use_algorithm(conv, "flat", {})
+        s.compute_inline(conv)
+        conv = pixels
+        window_y, window_x = flat_windows(window_y, window_x)
     options, best = tile_options(window_y, window_x, channel_tiles, anchor, target)
     rows, columns, vectors = d.choose("tile", options, best)
     order = d.choose("order", ["channels", "rows"], "channels")
@@ -70,6 +80,8 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
     ahead = len(anchor.reduce_axes) == 4 and d.choose("prefetch", [False, True], prefers_prefetch(anchor, target))
 
     n, co, oh, ow, ci = out.leaves
+    if window_y.outputs < oh.extent:
+        oh, ow = s.split(out, s.fuse(out, oh, ow), window_x.outputs)
     if ci.extent > lanes:  # one block holds all channels: its vectors take the place of the blocks
         n = s.fuse(out, n, co)
         co, ci = s.split(out, ci, lanes)
@@ -288,6 +300,22 @@ def windows(anchor: Compute) -> tuple[Window, Window]:
     return tuple(  # type: ignore[return-value]
         Window(anchor.shape[2 + i], inputs[i], kernel[i], strides[i], dilations[i], pads[i]) for i in (0, 1)
     )
+
+
+def flat_windows(window_y: Window, window_x: Window) -> tuple[Window, Window]:
+    """The windows of a 1x1 convolution whose pixels are numbered in one dimension."""
+    pixels = window_y.outputs * window_x.outputs
+    return Window(1, 1, 1, 1, 1, 0), Window(pixels, pixels, 1, 1, 1, 0)
+
+
+def gains_flat(window_y: Window, window_x: Window, channel_tiles: int, anchor: Compute, target: Target) -> bool:
+    """Whether register tiles cover an image's pixels much better in one dimension than row by row."""
+
+    def cost(y: Window, x: Window) -> float:
+        _, (rows, columns, vectors) = tile_options(y, x, channel_tiles, anchor, target)
+        return _tile_cost((rows, columns, vectors), y, x, channel_tiles, anchor, target)
+
+    return cost(*flat_windows(window_y, window_x)) < FLAT_GAIN * cost(window_y, window_x)
 
 
 def tile_options(

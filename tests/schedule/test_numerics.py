@@ -104,6 +104,27 @@ class Choosing(Default):
         return options.index(self.chosen[name]) if name in self.chosen else super().pick(name, options, default)
 
 
+FLAT = {
+    "odd": {"size": (3, 5), "residual": True},
+    "two rows": {"size": (2, 1)},
+    "channel tails": {"size": (7, 7), "channels": 20, "outputs": 40},
+    "groups": {"size": (3, 4), "channels": 32, "outputs": 32, "groups": 2},
+    "one block": {"size": (5, 3), "channels": 48, "outputs": 48, "block": 48},
+    "planar input": {"size": (4, 5), "channels": 3, "plain": True},
+}
+
+
+@pytest.mark.parametrize("name", FLAT)
+@pytest.mark.parametrize("target", ["x86-64-v3", "x86-64-v4"])
+def test_pixels_in_one_dimension(name, target):
+    options = {"kernel": (1, 1), "pad": 0, "block": TARGETS[target].lanes(), **FLAT[name]}
+    workload = conv_relu(**options)
+    for order in ("channels", "rows"):
+        schedule = instantiate(workload, Choosing(flat_pixels=True, order=order), TARGETS[target])
+        assert any(step.primitive == "use_algorithm" for step in schedule.trace)
+        check(schedule, TARGETS[target], 2)
+
+
 @pytest.mark.parametrize("algorithm", ["winograd2", "winograd4"])
 @pytest.mark.parametrize("placement", ["block", "whole"])
 @pytest.mark.parametrize("size", [(9, 11), (4, 4), (1, 3), (14, 5)])

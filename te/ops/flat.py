@@ -1,0 +1,56 @@
+"""1x1 convolution over an image's pixels in one dimension, as tensor expressions.
+
+Without padding and strides, neither knows of rows. The stage numbers the pixels row by row,
+
+    pixels    (n, c_o, 1, h * w, c_i)
+
+and the convolution itself reads it. In memory that is the image as it is.
+"""
+
+from __future__ import annotations
+
+from ...errors import ExpressionError
+from ..expr import Expr, Reduce, Var, substitute
+from ..tensor import Compute, compute, reduce_axis
+from ..tensor import sum as reduce_sum
+
+
+def applies(conv: Compute) -> bool:
+    """Whether ``conv`` is a 1x1 convolution of stride 1 without padding over channel-blocked data, (n, c_o, h, w, c_i)."""
+    attrs = conv.attrs
+    return (
+        conv.tag == "conv2d"
+        and len(conv.shape) == 5
+        and isinstance(conv.body, Reduce)
+        and 0 not in conv.shape
+        and attrs.get("kernel") == (1, 1)
+        and attrs.get("strides") == (1, 1)
+        and attrs.get("pads") == (0, 0, 0, 0)
+    )
+
+
+def flat(conv: Compute) -> Compute:
+    """The same convolution over pixels in one dimension: a compute of the same shape, over the stage ``pixels``.
+
+    Raises ExpressionError where :func:`applies` does not hold.
+    """
+    if not applies(conv):
+        raise ExpressionError(f"flat: {conv!r} is not a 1x1 convolution of stride 1 without padding over blocked channels")
+    assert isinstance(conv.body, Reduce)
+    body = conv.body
+    n, channels, height, width, lanes = conv.shape
+    reduced = {a.var: reduce_axis(a.extent, a.name) for a in conv.reduce_axes}
+
+    def sum_at(b: Var, c: Var, row: Var, pixel: Var, lane: Var) -> Reduce:
+        place: dict[Var, Expr] = dict(zip((a.var for a in conv.axes), (b, c, pixel // width, pixel % width, lane), strict=True))
+        place |= {old: new.var for old, new in reduced.items()}
+        where = None if body.where is None else substitute(body.where, place)
+        return reduce_sum(substitute(body.term, place), tuple(reduced.values()), where=where)
+
+    pixels = compute((n, channels, 1, height * width, lanes), sum_at, name="pixels", tag="flat_conv2d")
+    return compute(
+        conv.shape,
+        lambda b, c, y, x, lane: pixels[b, c, 0, y * width + x, lane],
+        name=conv.name,
+        tag="flat",
+    )

@@ -1,0 +1,31 @@
+"""A 1x1 convolution over pixels in one dimension is the convolution."""
+
+import numpy as np
+import pytest
+from workloads import conv_relu
+
+from luthier import te
+from luthier.errors import ExpressionError
+from luthier.te.evaluate import evaluate
+from luthier.te.ops.flat import applies, flat
+
+
+@pytest.mark.parametrize("options", [{}, {"channels": 20}, {"channels": 32, "groups": 2, "outputs": 32}])
+def test_values(options):
+    workload = conv_relu(size=(3, 5), kernel=(1, 1), pad=0, **options)
+    conv, inputs = workload.stages[0], list(workload.inputs[:2])
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(p.shape).astype(np.float32) for p in inputs]
+    (expected,) = evaluate(te.workload(conv, inputs), arrays)
+    (found,) = evaluate(te.workload(flat(conv), inputs), arrays)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options", [{"kernel": (3, 3)}, {"kernel": (1, 1), "pad": 1}, {"kernel": (1, 1), "pad": 0, "stride": 2}]
+)
+def test_other_convolutions_are_refused(options):
+    conv = conv_relu(**options).stages[0]
+    assert not applies(conv)
+    with pytest.raises(ExpressionError, match="is not a 1x1 convolution of stride 1 without padding"):
+        flat(conv)
