@@ -239,7 +239,7 @@ class MemoryPart(AddressPart):
         if site.vectors:
             return
         pointer, _ = self.displaced(site, offset, 1) if s.buffer not in self.slots else (site.base, 0)
-        self.out.append(f"call void @llvm.prefetch.p0(ptr {pointer}, i32 0, i32 {s.locality}, i32 1)")
+        self.out.append(f"call void @llvm.prefetch.p0(ptr {pointer}, i32 {int(s.write)}, i32 {s.locality}, i32 1)")
 
     # --------------------------------------------------------------------------- memory and value types
 

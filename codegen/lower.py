@@ -356,16 +356,18 @@ class _Lowering:
         for p in stage.prefetches:
             if p.axis is not leaf or (p.distance and leaf.var not in scope.bounds):
                 continue
-            for read in stage.reads():
-                if read.source is p.source:
-                    parts.append(self._prefetch(stage, read, leaf, p.distance, inner, scope))
+            written = Read(stage.tensor, tuple(a.var for a in stage.tensor.axes), stage.tensor.dtype)
+            for access in (written, *stage.reads()):
+                if access.source is p.source:
+                    parts.append(self._prefetch(stage, access, leaf, p.distance, inner, scope))
         return seq(*parts)
 
     def _prefetch(
-        self, stage: Stage, read: Read, leaf: LoopAxis, distance: int, inner: Sequence[LoopAxis], scope: Scope
+        self, stage: Stage, access: Read, leaf: LoopAxis, distance: int, inner: Sequence[LoopAxis], scope: Scope
     ) -> Stmt:
         ahead = {leaf.var: leaf.var + distance}
-        wanted = substitute(read, stage.coordinates())
+        write = access.source is stage.tensor
+        wanted = substitute(access, stage.coordinates())
         used = self.vars(wanted)
         around = [x for x in inner if any(a.var in used for a in bound_axes(x))]
         vectors = [x for x in around if x.annotation == "vectorize"]
@@ -374,7 +376,7 @@ class _Lowering:
         def one(sc: Scope, _: Guards) -> Stmt:
             place = self._located(substitute(wanted, sc.values), sc)
             assert isinstance(place, Read) and isinstance(place.source, Buffer)
-            return Prefetch(place.source, tuple(substitute(i, ahead) for i in place.indices), L2_CACHE)
+            return Prefetch(place.source, tuple(substitute(i, ahead) for i in place.indices), L2_CACHE, write)
 
         return self.loops(stage, [x for x in around if x not in vectors], start, [], one, attached=False)
 

@@ -93,11 +93,12 @@ class Alloc:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prefetch:
-    """Ask for the cache line of one element. locality: 0 (use once) .. 3 (keep in all levels)."""
+    """Ask for the cache line of one element. locality: 0 (use once) .. 3 (keep in all levels); write: to write it."""
 
     buffer: Buffer
     indices: tuple[Expr, ...]
     locality: int = 3
+    write: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -61,7 +61,7 @@ def _print(s: Stmt, depth: int, lines: list[str]) -> None:
             lines.append(f"{indent}{s.buffer.scope} {_declare(s.buffer)}")
             _print(s.body, depth, lines)
         case Prefetch():
-            lines.append(f"{indent}prefetch {_element(s.buffer, s.indices)} locality {s.locality}")
+            lines.append(f"{indent}prefetch {_element(s.buffer, s.indices)} {_purpose(s)}")
         case Barrier():
             lines.append(f"{indent}barrier")
         case Seq():
@@ -69,6 +69,10 @@ def _print(s: Stmt, depth: int, lines: list[str]) -> None:
                 _print(part, depth, lines)
             if not s.stmts:
                 lines.append(f"{indent}pass")
+
+
+def _purpose(s: Prefetch) -> str:
+    return "to write" if s.write else f"locality {s.locality}"
 
 
 def _element(b: Buffer, indices: tuple[object, ...]) -> str:

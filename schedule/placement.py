@@ -201,7 +201,8 @@ class Placement(ScheduleState):
     def prefetch(self, stage: StageLike, tensor: StageLike, axis: AxisLike | None, distance: int) -> None:
         """Ask for memory ahead of its use: what ``axis`` reads of a tensor ``distance`` iterations later.
 
-        ``axis`` is a loop of the stage; None stands for the loop of its consumer inside which it is computed.
+        ``axis`` is a loop of the stage; None stands for the loop of its consumer inside which it is computed. For the
+        stage's own tensor, it asks for the lines that the loop will write.
 
             for k in 0..64:              ->    for k in 0..64:
               C[...] += A[k] * W[k]              prefetch W[k + 16]
@@ -220,9 +221,9 @@ class Placement(ScheduleState):
             raise ScheduleError(
                 f"prefetch({source.name}): distance is {distance!r}; it must be 0 or a positive integer"
             )
-        if source not in st.inputs():
+        if source not in (*st.inputs(), st.tensor):
             names = ", ".join(i.name for i in st.inputs())
-            raise ScheduleError(f"prefetch({source.name}): stage {st.name} does not read it; it reads {names}")
+            raise ScheduleError(f"prefetch({source.name}): stage {st.name} neither reads nor makes it; it reads {names}")
         if a.annotation in ("unroll", "vectorize"):
             raise ScheduleError(f"prefetch({source.name}): {a.name} is marked {a.annotation}; name a loop around it")
         st.prefetches.append(Prefetching(source, a, distance))

@@ -105,6 +105,8 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
         for source in out.inputs():
             if source is not conv.tensor and source.shape == anchor.shape:
                 s.prefetch(out, source, innermost, 0)
+    if d.choose("prefetch_output", [False, True], True):
+        s.prefetch(out, out, innermost, 0)
 
     image, channels, row, column, lane = conv.roots
     reduced = list(conv.reduce_roots)

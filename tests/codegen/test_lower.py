@@ -3,6 +3,7 @@
 import textwrap
 
 import numpy as np
+import pytest
 from workloads import conv_relu, matmul
 
 from luthier import te
@@ -11,6 +12,7 @@ from luthier.codegen.detect import host_target
 from luthier.codegen.lower import lower
 from luthier.codegen.nodes import If, Prefetch, walk_stmts
 from luthier.codegen.printer import format_function
+from luthier.errors import ScheduleError
 from luthier.runtime.function import Function
 from luthier.schedule.decide import Default
 from luthier.schedule.schedule import Schedule
@@ -49,6 +51,20 @@ def test_a_prefetch_for_an_attached_stage_asks_for_all_that_its_next_tile_reads(
     assert lines[at - 1].strip() == "for k in 0..6:"
 
 
+def test_a_prefetch_of_a_stage_s_own_tensor_asks_for_what_it_will_write():
+    s = Schedule(matmul(4, 32, 6))
+    local = s.cache_write("C")
+    _, j_i = s.split("C", "j", 16)
+    s.vectorize("C", j_i)
+    s.compute_at(local, "C", "j.o")
+    s.prefetch("C", "C", "j.o", 0)
+    lines = [line.strip() for line in body(s)]
+    at = lines.index("prefetch C[i, j.o * 16] to write")
+    assert lines[at - 1] == "for j.o in 0..2:"
+    with pytest.raises(ScheduleError, match="neither reads nor makes it"):
+        s.prefetch("C", "A", "j.o", 0)
+
+
 def test_a_prefetch_changes_no_result():
     target = host_target(1)
     workload = matmul(5, 37, 11, constant=True)
@@ -63,7 +79,7 @@ def test_distance_zero_stands_before_the_stages_inside_the_loop():
     workload = conv_relu(kernel=(1, 1), pad=0, residual=True)
     s = instantiate(workload, Default(), host_target(1))
     found = [x for x in walk_stmts(lower(s).body) if isinstance(x, Prefetch)]
-    assert found and all(x.buffer.name == "r" for x in found)
+    assert {(x.buffer.name, x.write) for x in found} == {("r", False), (workload.outputs[0].name, True)}
 
 
 def tiled_sum(rows, tile):

@@ -217,8 +217,10 @@ def test_prefetch_errors():
     s = matmul()
     with pytest.raises(ScheduleError, match="not computed inside another stage; name a loop"):
         s.prefetch("C", "B", None, 1)
-    with pytest.raises(ScheduleError, match="does not read it; it reads A, B"):
-        s.prefetch("C", "C", "k", 1)
+    local = s.cache_write("C")
+    with pytest.raises(ScheduleError, match="neither reads nor makes it; it reads A, B"):
+        s.prefetch(local, "C", "k", 1)
+    s = matmul()
     with pytest.raises(ScheduleError, match="positive integer"):
         s.prefetch("C", "B", "k", -1)
     s.unroll("C", "k")
