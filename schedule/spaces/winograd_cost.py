@@ -127,8 +127,7 @@ def best_plan(size: Size, target: Target, whole: bool | None = None) -> Plan:
         for columns in column_options(size, rows, kind)
     ]
     ragged = [(size.tiles_y % p.rows != 0) + 3 * (size.tiles_x % p.columns != 0) for p in plans]
-    doubt = 0.1 if target.threads == 1 else 0.02  # with one thread, whole inputs took more than estimated
-    costs = [p.cycles * (1.0 + doubt * p.whole + 0.01 * r) for p, r in zip(plans, ragged, strict=True)]
+    costs = [p.cycles * (1.0 + 0.01 * r) for p, r in zip(plans, ragged, strict=True)]
     return min(zip(costs, plans, strict=True), key=lambda found: (found[0], -found[1].rows))[1]
 
 
@@ -160,6 +159,7 @@ def _plan(size: Size, whole: bool, rows: int, columns: int, target: Target) -> P
             near = all_bytes < target.l3_bytes // 2
             rate = L3_BYTES_PER_CYCLE if near else MEMORY_BYTES_PER_CYCLE
             transforms += 0.7 * (groups * share + 1.0 / threads) * all_bytes / rate
+        doubt = 1.1 if threads == 1 else 1.02  # with one thread, whole inputs took more than estimated
     else:
         taken = -(-blocks // threads)
         share = min(1.0, taken * block_tiles / size.tiles)
@@ -168,7 +168,9 @@ def _plan(size: Size, whole: bool, rows: int, columns: int, target: Target) -> P
         filters = first + (taken - 1) * again
         stays = used_bytes + size.filter_bytes <= target.l2_bytes
         transforms = size.transforms * share * (STAYING if stays else 1.0)
+        doubt = 1.0
     crowded = used_bytes / (0.8 * target.l2_bytes) - 1.0
     narrow = 0.1 / group  # the transformed input is read again for each group
     products = size.products * share * (1.0 + 0.3 * min(max(crowded, 0.0), 1.0) + narrow)
-    return Plan(whole, rows, columns, group, max(products, filters) + UNHIDDEN * filters + transforms)
+    cycles = max(products, filters) + UNHIDDEN * filters + transforms
+    return Plan(whole, rows, columns, group, doubt * cycles)
