@@ -176,7 +176,7 @@ def comparison(profile: Profile, peers: Sequence[PeerProfile], latencies_s: Sequ
 
 
 def how(kernel: KernelProfile) -> str:
-    """The algorithm and the sizes that its space chose: ``direct 1x14x2``, ``winograd4 rows 3 1x4x4``."""
+    """The algorithm and the sizes that its space chose: ``direct 1x14x2``, ``winograd4 block 1x19 14x2``."""
     task = kernel.task
     if task is None:
         return "-"
@@ -184,6 +184,10 @@ def how(kernel: KernelProfile) -> str:
     for name, value in task.decisions.items():
         if name.endswith("lanes"):
             sizes.append(f"lanes {value}")
+        elif name == "tile_rows":
+            sizes.append(f"block {value}x{task.decisions.get('tile_columns', 'all')}")
+        elif name == "tile_columns":
+            continue
         elif name == "columns" or "tile" in name:
             label = name.replace("product_tile", "").replace("tile", "").strip("_")
             sizes.append(f"{label} {_value(value)}".strip())
