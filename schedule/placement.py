@@ -223,7 +223,9 @@ class Placement(ScheduleState):
             )
         if source not in (*st.inputs(), st.tensor):
             names = ", ".join(i.name for i in st.inputs())
-            raise ScheduleError(f"prefetch({source.name}): stage {st.name} neither reads nor makes it; it reads {names}")
+            raise ScheduleError(
+                f"prefetch({source.name}): stage {st.name} neither reads nor makes it; it reads {names}"
+            )
         if a.annotation in ("unroll", "vectorize"):
             raise ScheduleError(f"prefetch({source.name}): {a.name} is marked {a.annotation}; name a loop around it")
         st.prefetches.append(Prefetching(source, a, distance))

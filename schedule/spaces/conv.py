@@ -66,7 +66,9 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
     window_y, window_x = windows(anchor)
     channel_tiles = anchor.shape[1] * (anchor.shape[4] // lanes)
     flatten = conv.body is conv.tensor.body and flat.applies(conv.tensor) and window_y.outputs > 1
-    if flatten and d.choose("flat_pixels", [False, True], gains_flat(window_y, window_x, channel_tiles, anchor, target)):
+    if flatten and d.choose(
+        "flat_pixels", [False, True], gains_flat(window_y, window_x, channel_tiles, anchor, target)
+    ):
         (pixels,) = s.use_algorithm(conv, "flat", {})
         s.compute_inline(conv)
         conv = pixels

@@ -39,14 +39,14 @@ LOAD_COST = 0.04
 class Choice:
     """What the space decides.
 
-    whole    transform the whole input before the first product, not block by block
-    block    rows of tiles in a block
-    columns  tiles of a row in it: all of them, or a part of one row
-    points   tiles in a register tile of the products
-    vectors  vectors of output channels in it
-    group    blocks of output channels that are multiplied before they are transformed back
-    steps    input channels that an iteration of the products takes
-    ahead    what to prefetch of the filter: ``none``, ``near`` (the next lines) or the next ``panel``
+    whole        transform the whole input before the first product, not block by block
+    block        rows of tiles in a block
+    columns      tiles of a row in it: all of them, or a part of one row
+    points       tiles in a register tile of the products
+    vectors      vectors of output channels in it
+    group        blocks of output channels that are multiplied before they are transformed back
+    steps        input channels that an iteration of the products takes
+    ahead        what to prefetch of the filter: ``none``, ``near`` (the next lines) or the next ``panel``
     input_ahead  how many tiles ahead to prefetch the input; 0: not at all
     """
 
@@ -66,7 +66,9 @@ def choose(d: Decider, size: Size, target: Target) -> Choice:
     whole = d.choose("input", ["block", "whole"], "whole" if best_plan(size, target).whole else "block") == "whole"
     plan = best_plan(size, target, whole)
     block = d.choose("tile_rows", row_options(size), plan.rows)
-    columns = d.choose("tile_columns", column_options(size, block, whole), plan.columns if plan.rows == block else size.tiles_x)
+    columns = d.choose(
+        "tile_columns", column_options(size, block, whole), plan.columns if plan.rows == block else size.tiles_x
+    )
     tiles = list(_product_tiles(size, block * columns, target))
     best = min(tiles, key=lambda t: _product_cost(t, block, columns, size, target))
     points, vectors = d.choose("product_tile", [list(t) for t in tiles], list(best))
@@ -144,12 +146,16 @@ def _product_cost(tile: tuple[int, int], block: int, columns: int, size: Size, t
     points, vectors = tile
     loads = 1.0 + LOAD_COST * (points + vectors) / (points * vectors)
     thrashing = 1.5 if points > rows_in_first_cache(size.in_blocks * size.lanes * 4) else 1.0
-    return thrashing * loads * sum(
-        of_rows * of_columns * of_points * of_vectors * (step_cycles(p, v, target) + 0.6)
-        for of_rows, y in tile_parts(size.tiles_y, block)
-        for of_columns, x in tile_parts(size.tiles_x, columns)
-        for of_points, p in tile_parts(y * x, points)
-        for of_vectors, v in tile_parts(size.out_blocks, vectors)
+    return (
+        thrashing
+        * loads
+        * sum(
+            of_rows * of_columns * of_points * of_vectors * (step_cycles(p, v, target) + 0.6)
+            for of_rows, y in tile_parts(size.tiles_y, block)
+            for of_columns, x in tile_parts(size.tiles_x, columns)
+            for of_points, p in tile_parts(y * x, points)
+            for of_vectors, v in tile_parts(size.out_blocks, vectors)
+        )
     )
 
 

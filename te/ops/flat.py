@@ -35,14 +35,18 @@ def flat(conv: Compute) -> Compute:
     Raises ExpressionError where :func:`applies` does not hold.
     """
     if not applies(conv):
-        raise ExpressionError(f"flat: {conv!r} is not a 1x1 convolution of stride 1 without padding over blocked channels")
+        raise ExpressionError(
+            f"flat: {conv!r} is not a 1x1 convolution of stride 1 without padding over blocked channels"
+        )
     assert isinstance(conv.body, Reduce)
     body = conv.body
     n, channels, height, width, lanes = conv.shape
     reduced = {a.var: reduce_axis(a.extent, a.name) for a in conv.reduce_axes}
 
     def sum_at(b: Var, c: Var, row: Var, pixel: Var, lane: Var) -> Reduce:
-        place: dict[Var, Expr] = dict(zip((a.var for a in conv.axes), (b, c, pixel // width, pixel % width, lane), strict=True))
+        place: dict[Var, Expr] = dict(
+            zip((a.var for a in conv.axes), (b, c, pixel // width, pixel % width, lane), strict=True)
+        )
         place |= {old: new.var for old, new in reduced.items()}
         where = None if body.where is None else substitute(body.where, place)
         return reduce_sum(substitute(body.term, place), tuple(reduced.values()), where=where)
