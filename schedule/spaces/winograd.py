@@ -1,12 +1,13 @@
 """Winograd convolution, block of tiles by block of tiles.
 
-One block is some rows of tiles, or a part of a row. For each block: transform its input for all channels; then, for each
-group of output channels, the (m + r - 1)^2 matrix products, and the inverse transform tile by tile with the epilogue. The
-transformed input of a block is to stay in the second-level cache. The transformed filter is made when the model is built,
-packed in the order in which it is read, and prefetched panel by panel. :mod:`.winograd_cost` has the estimates.
+One block is some rows of tiles, or a part of a row. For each block: transform its input for all channels; then, for
+each group of output channels, the (m + r - 1)^2 matrix products, and the inverse transform tile by tile with the
+epilogue. The transformed input of a block is to stay in the second-level cache. The transformed filter is made when
+the model is built, packed in the order in which it is read, and prefetched panel by panel. :mod:`.winograd_cost` has
+the estimates.
 
-Large images are read from memory and written there: the transforms go along a row of one block of channels at a time, so
-that few streams are open, and ask for the input some tiles ahead.
+Large images are read from memory and written there: the transforms go along a row of one block of channels at a time,
+so that few streams are open, and ask for the input some tiles ahead.
 """
 
 from __future__ import annotations
@@ -66,9 +67,8 @@ def choose(d: Decider, size: Size, target: Target) -> Choice:
     whole = d.choose("input", ["block", "whole"], "whole" if best_plan(size, target).whole else "block") == "whole"
     plan = best_plan(size, target, whole)
     block = d.choose("tile_rows", row_options(size), plan.rows)
-    columns = d.choose(
-        "tile_columns", column_options(size, block, whole), plan.columns if plan.rows == block else size.tiles_x
-    )
+    planned = plan.columns if plan.rows == block else size.tiles_x
+    columns = d.choose("tile_columns", column_options(size, block, whole), planned)
     tiles = list(_product_tiles(size, block * columns, target))
     best = min(tiles, key=lambda t: _product_cost(t, block, columns, size, target))
     points, vectors = d.choose("product_tile", [list(t) for t in tiles], list(best))
@@ -133,7 +133,7 @@ def _block_ends(size: Size, c: Choice) -> list[int]:
 
 
 def _product_tiles(size: Size, tiles: int, target: Target) -> Iterator[tuple[int, int]]:
-    """Register tiles (tiles, vectors) for blocks of so many tiles; one holds channels of one group of the convolution."""
+    """Register tiles (tiles, vectors) for blocks of so many tiles; one holds channels of one group only."""
     of_one_group = size.out_blocks // size.groups
     for _, points, vectors in register_tiles((1,), range(1, 29), (1, 2, 4), target):
         fits = points <= tiles and vectors <= of_one_group

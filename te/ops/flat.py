@@ -16,7 +16,7 @@ from ..tensor import sum as reduce_sum
 
 
 def applies(conv: Compute) -> bool:
-    """Whether ``conv`` is a 1x1 convolution of stride 1 without padding over channel-blocked data, (n, c_o, h, w, c_i)."""
+    """Whether ``conv`` is a 1x1 convolution of stride 1 without padding, with output (n, c_o, h, w, c_i)."""
     attrs = conv.attrs
     return (
         conv.tag == "conv2d"
