@@ -23,7 +23,22 @@ from ..schedule.axis import LoopAxis, bound_axes
 from ..schedule.schedule import Schedule
 from ..schedule.stage import Stage
 from ..te import dtype as dt
-from ..te.expr import Const, Expr, Read, Reduce, Var, binary, compare, const, free_vars, rewrite, substitute
+from ..te.expr import (
+    Const,
+    Expr,
+    Read,
+    Reduce,
+    Select,
+    Var,
+    all_of,
+    binary,
+    compare,
+    const,
+    free_vars,
+    rewrite,
+    select,
+    substitute,
+)
 from ..te.expr import conjuncts as split_conjuncts
 from ..te.simplify import simplify
 from ..te.tensor import Compute, Placeholder, Source
@@ -144,7 +159,12 @@ class _Lowering:
         leaves = stage.leaves
         if not isinstance(stage.body, Reduce):
             value = substitute(stage.body, coordinates)
-            return self.loops(stage, leaves, scope, guards, lambda sc, _: self._store(target, value, sc))
+
+            def nest(value: Expr) -> Stmt:
+                return self.loops(stage, leaves, scope, guards, lambda sc, _: self._store(target, value, sc))
+
+            condition, under_it = self._unswitched(value, scope) if stage.unswitched else (None, value)
+            return nest(value) if condition is None else If(condition, nest(under_it), nest(value))
         body = stage.body
         first = next((i for i, a in enumerate(leaves) if a.kind == "reduce"), len(leaves))
         term = substitute(body.term, coordinates)
@@ -170,6 +190,24 @@ class _Lowering:
             return seq(nest, self.loops(stage, inner, sc, [*left, *reduce_guards, *where], update))
 
         return self.loops(stage, leaves[:first], scope, guards, both, last=False)
+
+    def _unswitched(self, value: Expr, scope: Scope) -> tuple[Expr | None, Expr]:
+        """All conditions of selects that are decided here, as one, and the value where it holds."""
+        decided: list[Expr] = []
+
+        def without(e: Expr) -> Expr | None:
+            if not isinstance(e, Select):
+                return None
+            parts = [scope.simplify(c) for c in split_conjuncts(e.condition)]
+            decided.extend(p for p in parts if all(map(scope.binds, self.vars(p))))
+            left = [p for p in parts if not all(map(scope.binds, self.vars(p)))]
+            return (
+                select(all_of(*left), rewrite(e.a, without), rewrite(e.b, without)) if left else rewrite(e.a, without)
+            )
+
+        under = rewrite(value, without)
+        condition = scope.simplify(all_of(*decided))
+        return (None, value) if isinstance(condition, Const) else (condition, under)
 
     def _is_reduction(self, stage: Stage, guard: Expr) -> bool:
         reduced = {a.var for a in stage.axes if a.kind == "reduce"}

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import ScheduleError
+from ..te.expr import Reduce
 from .axis import Fuse, LoopAxis, Split, TailPolicy, new_axis
 from .stage import Stage
 from .state import AxisLike, ScheduleState, StageLike
@@ -127,6 +128,23 @@ class LoopPrimitives(ScheduleState):
         places = sorted(st.leaves.index(a) for a in chosen)
         for place, a in zip(places, chosen, strict=True):
             st.leaves[place] = a
+
+    @primitive
+    def unswitch(self, stage: StageLike) -> None:
+        """Test once, before a stage's loops, whether all conditions that do not vary in them hold; if so, take a copy
+        of the loops without them.
+
+        for i in 0..8:                       ->    if y >= 0:
+          C[y, i] = y >= 0 ? A[y, i] : 0             for i in 0..8:
+                                                       C[y, i] = A[y, i]
+                                                   else:
+                                                     for i in 0..8:
+                                                       C[y, i] = y >= 0 ? A[y, i] : 0
+        """
+        st = self[stage]
+        if isinstance(st.body, Reduce):
+            raise ScheduleError(f"unswitch({st.name}): it is a reduction; use partition")
+        st.unswitched = True
 
     @primitive
     def vectorize(self, stage: StageLike, axis: AxisLike) -> None:

@@ -41,6 +41,7 @@ class Stage:
     scope           where its values live while attached; ``auto`` lets lowering choose
     layout          memory layout of its buffer, None: row-major
     prefetches      what its loops ask for ahead of time
+    unswitched      conditions that do not vary in its loops are tested before them
     """
 
     def __init__(self, name: str, tensor: Compute, axis_names: Sequence[str] | None = None) -> None:
@@ -60,6 +61,7 @@ class Stage:
         self.scope: StageScope = "auto"
         self.layout: BlockedLayout | None = None
         self.prefetches: list[Prefetching] = []
+        self.unswitched = False
         self._names = taken
         self._reads: tuple[Expr, list[Read]] | None = None
 

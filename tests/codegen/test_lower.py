@@ -82,6 +82,33 @@ def test_distance_zero_stands_before_the_stages_inside_the_loop():
     assert {(x.buffer.name, x.write) for x in found} == {("r", False), (workload.outputs[0].name, True)}
 
 
+def padded_rows():
+    """A copy of an image with a row of zeros above it and a column to its left."""
+    x = te.placeholder((4, 6), name="x")
+    inside = lambda i, j: te.all_of(i >= 1, j >= 1)  # noqa: E731
+    y = te.compute((5, 7), lambda i, j: te.select(inside(i, j), x[i - 1, j - 1], 0.0), name="y")
+    z = te.compute(y.shape, lambda i, j: y[i, j] * 2.0, name="z")
+    s = Schedule(te.workload(z))
+    s.compute_at("y", "z", "i")
+    return s
+
+
+def test_unswitched_conditions_are_tested_before_the_loops():
+    plain, s = padded_rows(), padded_rows()
+    s.unswitch("y")
+    assert "in two copies" in str(s) and "in two copies" not in str(plain)
+    lines = [line.strip() for line in body(s)]
+    at = lines.index("if i >= 1:")
+    assert lines[at + 1 : at + 3] == ["for j in 0..7:", "y[0, j] = select(j >= 1, x[i - 1, j - 1], 0.0)"]
+    assert not any(line.startswith("if") for line in map(str.strip, body(plain)))
+    x = np.random.default_rng(0).standard_normal((4, 6)).astype(np.float32)
+    target = host_target(1)
+    for schedule in (plain, s):
+        found = Function(schedule, build_kernel(schedule, target), target)(x)
+        np.testing.assert_array_equal(found, 2 * np.pad(x, ((1, 0), (1, 0))))
+    assert Schedule.replay(s.workload, s.to_json()).to_json() == s.to_json()
+
+
 def tiled_sum(rows, tile):
     """Row sums, squared, in tiles of rows inside blocks of ``rows``."""
     x = te.placeholder((10, 8), name="x")

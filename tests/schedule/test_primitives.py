@@ -213,6 +213,12 @@ def test_prefetch_for_a_stage_stands_in_the_loop_inside_which_it_is_computed():
     assert Schedule.replay(s.workload, s.to_json()).to_json() == s.to_json()
 
 
+def test_unswitch_is_for_stages_that_reduce_nothing():
+    s = matmul()
+    with pytest.raises(ScheduleError, match=r"unswitch\(C\): it is a reduction; use partition"):
+        s.unswitch("C")
+
+
 def test_prefetch_errors():
     s = matmul()
     with pytest.raises(ScheduleError, match="not computed inside another stage; name a loop"):
