@@ -16,6 +16,7 @@ from ..errors import LogError
 from .database import Database, open_log
 from .model_run import ModelRun
 from .record import Record
+from .sqlite_file import is_sqlite
 
 FORMAT = "luthier-log"
 VERSION = 2
@@ -102,8 +103,7 @@ def merge_logs(sources: Iterable[str | os.PathLike[str]], log: Database) -> int:
 
 def _is_database(path: str | os.PathLike[str]) -> bool:
     try:
-        with Path(path).open("rb") as f:
-            return f.read(16) == b"SQLite format 3\0"
+        return is_sqlite(Path(path))
     except OSError as e:
         raise LogError(f"{path}: cannot be read: {e.strerror}; check the path") from None
 

@@ -45,16 +45,20 @@ class SqliteDatabase(Database):
             raise LogError(f"open_log: mode {mode!r} must be 'r' or 'w'")
         self.path, self.mode = Path(path), mode
         self.busy_s = BUSY_TIMEOUT_S if busy_s is None else busy_s
-        sqlite_file.check_path(self.path, mode)
-        with self._errors():
-            self._connection = sqlite_file.connect(self.path, mode, self.busy_s)
-        try:
+        self._opened: tuple[int, int] | None = None
+        with sqlite_file.OPENING:
+            sqlite_file.check_path(self.path, mode)
             with self._errors():
-                self._prepare()
-        except BaseException:
-            self._connection.close()
-            raise
-        self._opened = sqlite_file.identity_of(self.path)
+                self._connection = sqlite_file.connect(self.path, mode, self.busy_s)
+            try:
+                with self._errors():
+                    self._prepare()
+            except BaseException:
+                self._connection.close()
+                raise
+            self._opened = sqlite_file.identity_of(self.path)
+            sqlite_file.note_open(self._opened)
+        self._closed = False
 
     # ------------------------------------------------------------------ writing
 
@@ -119,6 +123,9 @@ class SqliteDatabase(Database):
     def close(self) -> None:
         with self._errors():
             self._connection.close()
+        if not self._closed:
+            self._closed = True
+            sqlite_file.note_closed(self._opened)
 
     # ------------------------------------------------------------------ reading
 

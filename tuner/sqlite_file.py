@@ -1,10 +1,17 @@
-"""Opening a log file, and what can go wrong with it: every error of SQLite becomes a LogError that says what to do."""
+"""Opening a log file, and what can go wrong with it: every error of SQLite becomes a LogError that says what to do.
+
+A process must not open and close the file by other means than SQLite while it has it open: POSIX would then drop the
+locks that SQLite holds on it, and the last other process to leave would take the write-ahead log away under our feet.
+Hence :data:`OPENING` and the list of files that are open.
+"""
 
 from __future__ import annotations
 
 import os
 import sqlite3
 import struct
+import threading
+from collections import Counter
 from pathlib import Path
 from typing import Literal, NoReturn
 from urllib.parse import quote
@@ -12,6 +19,9 @@ from urllib.parse import quote
 from ..errors import LogError, LogUnavailableError
 
 Mode = Literal["r", "w"]
+OPENING = threading.RLock()
+"""Held while a file is looked into and opened."""
+_open: Counter[tuple[int, int]] = Counter()
 
 
 def check_path(path: Path, mode: Mode) -> None:
@@ -59,6 +69,30 @@ def copy_in_memory(source: sqlite3.Connection) -> sqlite3.Connection:
     return copy
 
 
+def is_sqlite(path: Path) -> bool:
+    """Whether the file at ``path`` is a database. Raises OSError where it cannot be read."""
+    with OPENING:
+        if _open[identity_of(path) or (-1, -1)]:
+            return True
+        with path.open("rb") as f:
+            return f.read(16) == b"SQLite format 3\0"
+
+
+def note_open(identity: tuple[int, int] | None) -> None:
+    """Remember that this process has a file open; call it with :data:`OPENING` held."""
+    if identity is not None:
+        _open[identity] += 1
+
+
+def note_closed(identity: tuple[int, int] | None) -> None:
+    """Undo :func:`note_open`."""
+    with OPENING:
+        if identity is not None:
+            _open[identity] -= 1
+            if not _open[identity]:
+                del _open[identity]
+
+
 def identity_of(path: Path) -> tuple[int, int] | None:
     """What tells this file from another one at the same path; None where there is none."""
     try:
@@ -93,6 +127,8 @@ def explain(path: str | os.PathLike[str], error: sqlite3.Error, busy_s: float) -
 
 def _check_header(path: Path) -> None:
     """Tell a file of something else, or half a file."""
+    if _open[identity_of(path) or (-1, -1)]:
+        return  # it was looked at when it was opened first
     try:
         with path.open("rb") as f:
             head = f.read(100)
