@@ -149,8 +149,10 @@ class MemoryDatabase(Database):
         return list({r.target_hash: dict(r.target) for r in self.records(key)}.values())
 
     def family(self, family: str) -> list[KnownTask]:
-        known = {r.key: KnownTask(r.key, r.task, r.workload) for r in reversed(self._records.values())}
-        return [t for t in reversed(known.values()) if family_of(t.workload).signature == family]
+        known: dict[str, KnownTask] = {}
+        for r in self._records.values():
+            known.setdefault(r.key, KnownTask(r.key, r.task, r.workload))
+        return [t for t in known.values() if family_of(t.workload).signature == family]
 
     def add_model_run(self, run: ModelRun) -> bool:
         new = run not in self._runs

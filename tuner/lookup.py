@@ -61,14 +61,20 @@ class ScheduleLookup:
             except ScheduleError as error:
                 stale.append(str(error))
                 continue
+            if schedule.decisions and not schedule.decisions.keys() & record.decisions.keys():
+                stale.append(
+                    f"nothing is left of its decisions ({', '.join(sorted(record.decisions)) or 'it has none'})"
+                )
+                continue
             why = self._why(record, origin, target, decider.filled) + _passed_over(stale)
             return Found(dict(schedule.decisions), origin, why, len(stale), tuple(decider.filled))
+        none = "no record of it fits" if stale else "no record of it"
         if self.transfer:
             decisions, why = transfer(self.log, workload, target, other_machines=self.reuse)
             if decisions is not None:
                 return Found(decisions, "transferred", why + _passed_over(stale), len(stale))
-            return Found(None, "default", f"no record of it; {why}{_passed_over(stale)}", len(stale))
-        return Found(None, "default", f"no record of it{_passed_over(stale)}", len(stale))
+            return Found(None, "default", f"{none}; {why}{_passed_over(stale)}", len(stale))
+        return Found(None, "default", f"{none}{_passed_over(stale)}", len(stale))
 
     def _candidates(self, key: str, target: Target) -> Iterator[tuple[Record, Origin]]:
         """Records that might do, best first: those of this machine, then those of ever less similar ones."""

@@ -113,6 +113,13 @@ class TestExact:
         assert "older than prefetch" in found.why
         assert "1 completed with defaults" in str(lookup)
 
+    def test_a_record_of_which_nothing_is_left_is_stale(self, log, host):
+        task = product()
+        log.add(record(task, host, decisions={"of": "another", "age": 1}))
+        found = schedules_from_log(log)(task.workload, host)
+        assert (found.origin, found.stale) == ("default", 1)
+        assert "nothing is left of its decisions (age, of)" in found.why
+
     def test_no_target(self, matmul):
         with pytest.raises(Error, match="no target"):
             schedules_from_log(MemoryDatabase())(matmul.workload)
