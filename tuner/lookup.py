@@ -10,11 +10,12 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 
 from ..errors import Error, ScheduleError
 from ..graph.compile import Found
 from ..runtime.report import ORIGINS, Origin
-from ..schedule.decide import Adapt
+from ..schedule.decide import Adapt, Default
 from ..schedule.schedule import Schedule
 from ..schedule.space import instantiate
 from ..target import Target
@@ -31,9 +32,10 @@ class ScheduleLookup:
     reuse     whether records of similar machines will do
     transfer  whether records of other shapes will do
 
-    A record that lacks decisions because it is older than they are gets their defaults, if that is legal; it counts as
-    ``completed`` besides its origin. :attr:`counts` says how often each happened, so that no build misses the log
-    silently; ``stale`` counts records that this version's space no longer understands.
+    A record that lacks decisions because it is older than they are gets their defaults, if that is legal and the
+    default rule still makes the decisions that it made for the record's contemporaries; it counts as ``completed``
+    besides its origin. :attr:`counts` says how often each happened, so that no build misses the log silently; ``stale``
+    counts records that were passed over.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class ScheduleLookup:
 
     def _found(self, workload: Workload, target: Target) -> Found:
         stale: list[str] = []
+        changed_rule = cache(lambda: self._changed_rule(workload, target))
         for record, origin in self._candidates(workload.key, target):
             decider = Adapt(record.decisions)
             try:
@@ -61,13 +64,15 @@ class ScheduleLookup:
             except ScheduleError as error:
                 stale.append(str(error))
                 continue
-            if schedule.decisions and not schedule.decisions.keys() & record.decisions.keys():
-                stale.append(
-                    f"nothing is left of its decisions ({', '.join(sorted(record.decisions)) or 'it has none'})"
-                )
-                continue
-            why = self._why(record, origin, target, decider.filled) + _passed_over(stale)
-            return Found(dict(schedule.decisions), origin, why, len(stale), tuple(decider.filled))
+            filled = tuple(decider.filled)
+            if schedule.decisions and len(filled) == len(schedule.decisions):
+                stale.append(f"nothing is left of its decisions ({', '.join(sorted(record.decisions)) or 'none'})")
+            elif filled and origin == "tuned" and changed_rule():
+                rule = f"the default rule has changed since in {', '.join(changed_rule())}"
+                stale.append(f"the record is older than {', '.join(filled)}, and {rule}")
+            else:
+                why = self._why(record, origin, target, filled) + _passed_over(stale)
+                return Found(dict(schedule.decisions), origin, why, len(stale), filled)
         none = "no record of it fits" if stale else "no record of it"
         if self.transfer:
             decisions, why = transfer(self.log, workload, target, other_machines=self.reuse)
@@ -87,7 +92,18 @@ class ScheduleLookup:
                 for record in self.log.ranked(key, fingerprint_hash(machine), ""):
                     yield record, "reused"
 
-    def _why(self, record: Record, origin: Origin, target: Target, filled: list[str]) -> str:
+    def _changed_rule(self, workload: Workload, target: Target) -> list[str]:
+        """Recorded decisions of the task's default schedule that today's default rule makes otherwise.
+
+        An incomplete record is known to be good only in comparison with the default of its day.
+        """
+        default = self.log.default(workload.key, target, "")
+        if default is None:
+            return []
+        own = instantiate(workload, Default(), target).decisions
+        return sorted(name for name, value in default.decisions.items() if own.get(name, _NONE) != value)
+
+    def _why(self, record: Record, origin: Origin, target: Target, filled: tuple[str, ...]) -> str:
         text = f"record of {time.strftime('%Y-%m-%d', time.gmtime(record.created_at))}" if _dated(record) else "record"
         default = self.log.default(record.key, record.target_hash, "")
         text += f", trial {record.trial}, {record.best_s * 1e6:.4g} us"
@@ -133,6 +149,7 @@ def _dated(record: Record) -> bool:
     return 0 < record.created_at < _YEAR_3000
 
 
+_NONE = object()
 _YEAR_3000 = 32503680000.0
 
 

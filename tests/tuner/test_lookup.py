@@ -104,7 +104,7 @@ class TestExact:
         task = product()
         old = default_of(task, host) | {"order": flip(task, host)}
         missing = old.pop("prefetch")
-        log.add(record(task, host, decisions=old))
+        log.add(record(task, host, trial=1, decisions=old))
         lookup = schedules_from_log(log)
         found = lookup(task.workload, host)
         assert (found.origin, found.completed) == ("tuned", ("prefetch",))
@@ -112,6 +112,20 @@ class TestExact:
         assert task.instantiate(Replay(found.decisions), host).decisions == found.decisions
         assert "older than prefetch" in found.why
         assert "1 completed with defaults" in str(lookup)
+
+    def test_an_incomplete_record_says_nothing_where_the_default_rule_has_changed(self, log, host):
+        """It was better than another default: a record of a direct convolution where Winograd is the default now."""
+        task = product()
+        old = {n: v for n, v in default_of(task, host).items() if n != "prefetch"}
+        log.add(record(task, host, decisions=old | {"order": flip(task, host)}))
+        log.add(record(task, host, 5e-4, 1, decisions=old | {"unroll_k": 8}))
+        found = schedules_from_log(log)(task.workload, host)
+        assert (found.origin, found.stale) == ("default", 2)
+        assert "older than prefetch, and the default rule has changed since in order" in found.why
+        log.add(record(task, host, 9e-4, decisions=old))  # the default of its day is today's
+        log.add(record(task, host, decisions=old | {"order": flip(task, host)}, status=Status.CRASHED), replace=True)
+        found = schedules_from_log(log)(task.workload, host)
+        assert (found.origin, found.completed, found.decisions["unroll_k"]) == ("tuned", ("prefetch",), 8)
 
     def test_a_record_of_which_nothing_is_left_is_stale(self, log, host):
         task = product()
