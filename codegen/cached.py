@@ -105,7 +105,7 @@ def _circumstances(target: Target) -> dict[str, Any]:
         "luthier": __version__,
         "sources": SOURCES,
         "llvm": [llvmlite.__version__, *binding.llvm_version_info],
-        "target": target.fingerprint(),
+        "target": target.fingerprint() | {"features": target.features},  # those that LLVM is told to do without, too
         "host": host_target(1).fingerprint(),
     }
 

@@ -51,14 +51,21 @@ from .tasks import task_name
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Decisions for a task. origin: ``tuned`` for this machine, or ``reused`` from something similar."""
+    """What is known of a task.
 
-    decisions: Decisions
+    decisions   None for the default rule's
+    origin, why, stale, completed   as :class:`..runtime.report.TaskReport` has them
+    """
+
+    decisions: Decisions | None
     origin: Origin = "tuned"
+    why: str = ""
+    stale: int = 0
+    completed: tuple[str, ...] = ()
 
 
 Schedules: TypeAlias = Callable[[Workload, Target], Found | None]
-"""Looks up decisions for a workload; None where it knows none."""
+"""Looks up decisions for a workload; None, or a :class:`Found` that says why, where it knows none."""
 
 
 def compile_model(
@@ -154,6 +161,7 @@ class _Build:
     kernel: Kernel
     origin: Origin
     cached: bool
+    found: Found | None = None
 
 
 def _lower(call: Group, graph: Graph) -> LoweredGroup:
@@ -193,17 +201,18 @@ def _build_kernels(
 def _build(work: Workload, target: Target, found: Found | None) -> _Build:
     started = time.perf_counter()
     build: _Build | None = None
-    if found is not None:
+    if found is not None and found.decisions is not None:
         try:
             build = _kernel(work, Replay(found.decisions), found.decisions, target, found.origin)
         except ScheduleError as error:  # a record of another version of the space
             warnings.warn(f"task {work.key}: the recorded schedule no longer fits: {error}", stacklevel=2)
+            found = replace(found, why=f"the recorded schedule cannot be built: {error}", completed=())
     if build is None:
         build = _kernel(work, Default(), cached.DEFAULT, target, "default")
     if config.get().debug >= 2:
         source = f"{build.origin}, cached" if build.cached else build.origin
         print(f"kernel {build.kernel.symbol} ({source}): {time.perf_counter() - started:.2f} s", file=sys.stderr)
-    return build
+    return replace(build, found=found)
 
 
 def _kernel(work: Workload, decider: Decider, recipe: cached.Recipe, target: Target, origin: Origin) -> _Build:
@@ -221,7 +230,7 @@ def _task_reports(lowered: Sequence[LoweredGroup], builds: Mapping[str, _Build])
 
 
 def _task_report(group: LoweredGroup, uses: int, build: _Build) -> TaskReport:
-    work, kernel = group.workload, build.kernel
+    work, kernel, found = group.workload, build.kernel, build.found
     decisions = kernel.metadata.get("decisions", {})
     return TaskReport(
         key=work.key,
@@ -237,6 +246,9 @@ def _task_report(group: LoweredGroup, uses: int, build: _Build) -> TaskReport:
         algorithm_flops=int(kernel.metadata.get("flops", work.flops)),
         algorithm_bytes=sum(p.size_bytes for p in kernel.params),
         cached=build.cached,
+        why=found.why if found is not None else "no log was asked",
+        stale=found.stale if found is not None else 0,
+        completed=found.completed if found is not None else (),
     )
 
 

@@ -34,6 +34,7 @@ from .te.workload import Workload
 from .tuner.database import Database, open_log
 from .tuner.lookup import schedules_from_log
 from .tuner.model_tasks import model_tasks
+from .tuner.patient import open_patiently
 from .tuner.report import TuneReport
 from .tuner.session import tune as _tune
 
@@ -53,8 +54,9 @@ def compile(
     """Compile an ONNX model for this machine and return it ready to run.
 
     model    path of an ONNX file, its bytes, a ModelProto, or the name of a model that comes with onnx
-    log      tuning log to take schedules from: records of this machine, or else of a similar one; tasks that it does
-             not know get the default schedule, and a warning says how many these are
+    log      tuning log to take schedules from: records of this machine, or else of a similar one, or else of the same
+             operator in a similar size; other tasks get the default schedule, and a warning says how many these are.
+             The executable's report says for each task what was taken, and why
     threads  threads to run with, however many cores there are; default: ``OMP_NUM_THREADS``, but no more than the CPUs
              that this process may use (``taskset``, CPU quotas of containers), or else the cores behind these
     target   a Target or the name of one (``x86-64-v3``), for an artifact that other machines can run; default: this
@@ -124,7 +126,7 @@ def tune(
         raise TuningError(f"tune: threads is {threads}; it must be at least 1")
     target = host_target(usable_threads(threads or default_threads()))
     found = model_tasks(model, target, shapes, accuracy)
-    database = log if isinstance(log, Database) else open_log(log)
+    database = log if isinstance(log, Database) else open_patiently(log)
     try:
         return _tune(
             found,

@@ -135,6 +135,13 @@ def _add_log_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log", metavar="FILE", help="tuning log to take schedules from (default: untuned schedules)")
 
 
+def _add_explain(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--explain", action="store_true",
+        help="say for each task where its schedule is from: which record of the log, or why none serves",
+    )  # fmt: skip
+
+
 def _add_target(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--target", metavar="NAME", default="host", help="CPU to make code for: host, x86-64-v3, ... (default: host)"
@@ -151,12 +158,14 @@ def _add_tune(commands: Commands) -> None:
     parser.add_argument("--task", metavar="PATTERN", help="only tasks whose name or key matches (conv2d*, *3x3*)")
     parser.add_argument("--search", metavar="NAME", default="evolutionary", help="search method (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="makes proposals repeatable (default: 0)")
+    _add_explain(parser)
 
 
 def _add_build(commands: Commands) -> None:
     parser = _command(commands, "build", ".cli_model", "compile a model to one file that runs without its ONNX file")
     _add_model(parser)
     _add_log_option(parser)
+    _add_explain(parser)
     _add_target(parser)
     parser.add_argument("-o", "--output", metavar="FILE", help="artifact to write (default: MODEL.luthier here)")
 
@@ -165,6 +174,7 @@ def _add_run(commands: Commands) -> None:
     parser = _command(commands, "run", ".cli_model", "run a model once and print or save its outputs")
     _add_model(parser, artifact=True)
     _add_log_option(parser)
+    _add_explain(parser)
     parser.add_argument(
         "--input", type=input_file, action="append", default=[], metavar="NAME=FILE.npy",
         help="value of an input, or one FILE.npz with all of them (default: seeded random values)",
@@ -177,6 +187,7 @@ def _add_bench(commands: Commands) -> None:
     parser = _command(commands, "bench", ".cli_bench", "measure a model's latency, side by side with other engines")
     _add_model(parser, artifact=True)
     _add_log_option(parser)
+    _add_explain(parser)
     parser.add_argument(
         "--against", metavar="NAMES", default="", help="engines to compare: onnxruntime,openvino,mnn,ncnn"
     )
@@ -227,6 +238,8 @@ def _add_log(commands: Commands) -> None:
         return parser
 
     action("info", "say what a log holds")
+    stats = action("stats", "print gains, noise and failures of every task, and what else there is to count")
+    stats.add_argument("--task", metavar="PATTERN", help="only tasks whose name or key matches")
     listing = action("list", "print a line for every record")
     listing.add_argument("--task", metavar="PATTERN", help="only tasks whose name or key matches")
     best = action("best", "print the best record of every task")
@@ -239,7 +252,7 @@ def _add_log(commands: Commands) -> None:
     ):
         adding = action(name, text)
         adding.add_argument("sources", nargs="+", metavar="SOURCE", help="file to read; it is not changed")
-    prune = action("prune", "drop failures and all but the best records of every task")
+    prune = action("prune", "drop failures and all but the best records of every task, and its default's")
     prune.add_argument("--keep", type=count, default=20, metavar="N", help="records to keep of a task (default: 20)")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import onnx
 
-from .cli_model import is_artifact, load_or_compile
+from .cli_model import explain, is_artifact, load_or_compile
 from .cli_profile import check_options, profile
 from .cli_table import ratio, seconds, table
 from .cli_values import UsageError
@@ -33,6 +33,7 @@ def bench(arguments: Namespace) -> None:
                 f"--against: {arguments.model} is an artifact, which other engines cannot read; give the model"
             )
         executable = load_or_compile(arguments)
+        explain(arguments, executable)
         if profiled:
             print(executable.report or executable)
             profile(arguments, executable, executable.example_inputs())
@@ -42,6 +43,7 @@ def bench(arguments: Namespace) -> None:
     with _weighted(arguments.model) as path:
         arguments.model = str(path)
         executable = load_or_compile(arguments)
+        explain(arguments, executable)
         if profiled and not peers:
             print(executable.report or executable)
             profile(arguments, executable, executable.example_inputs())

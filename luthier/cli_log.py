@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import time
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
-from .cli_table import seconds, shorten, table
+from .cli_table import ratio, seconds, shorten, table
 from .cli_values import UsageError, output_path, same_file
 from .errors import LogError
 from .tuner.database import MemoryDatabase, open_log
 from .tuner.exchange import export_records, import_records, merge_logs
 from .tuner.record import Record
+from .tuner.statistics import statistics_of
 
 
 def log_info(arguments: Namespace) -> None:
@@ -23,7 +26,7 @@ def log_info(arguments: Namespace) -> None:
         tasks = log.tasks()
         records = list(log.records())
     print(f"{arguments.file}: {len(records)} records of {len({t.key for t in tasks})} tasks")
-    models = {r.target_hash: f"{r.target.get('model') or r.target.get('cpu', '?')}, {_threads(r)}" for r in records}
+    models = {r.target_hash: _machine(r.target) for r in records}
     for target, model in models.items():
         here = [t for t in tasks if t.target_hash == target]
         solved = sum(t.best_s < float("inf") for t in here)
@@ -47,6 +50,37 @@ def log_best(arguments: Namespace) -> None:
     with open_log(arguments.file, "r") as log:
         found = [log.best(t.key, t.target_hash) for t in log.tasks()]
     _print_records([r for r in found if r is not None and _matches(r, arguments.task)], decisions=True)
+
+
+def log_stats(arguments: Namespace) -> None:
+    """Print a line for every task and machine, then what failed and why, and the models that were measured."""
+    with open_log(arguments.file, "r") as log:
+        found = statistics_of(log, arguments.task)
+    machines = {hash_: f"m{number}" for number, hash_ in enumerate(found.machines, 1)}
+    rows = [
+        [
+            t.key, shorten(t.name, 48), machines[t.target_hash], str(t.records), str(sum(t.failures.values())),
+            seconds(t.default_s), seconds(t.best_s), ratio(t.default_s, t.best_s),
+            f"{100 * t.noise:.1f}%" if t.best_s < float("inf") else "-", _warmth(t.cold, t.warm),
+        ]
+        for t in sorted(found.tasks, key=lambda t: (machines[t.target_hash], t.name, t.key))
+    ]  # fmt: skip
+    header = ["key", "task", "machine", "records", "failed", "default", "best", "gain", "noise", "timed"]
+    print(table(header, rows, left=3))
+    print(f"{found.records} records of {len({t.key for t in found.tasks})} tasks; gain {_gain(found.gain)} on average")
+    for hash_, name in machines.items():
+        print(f"  {name}: {_machine(found.machines[hash_])}, {hash_}")
+    if found.records:
+        print(f"  from {_date(found.first_at)} to {_date(found.last_at)}, {_counts(found.versions, 'luthier ')}")
+    if set(found.workers) - {""}:
+        print(f"  measured by {_counts({name or 'this machine': n for name, n in found.workers.items()})}")
+    if found.failures:
+        print(f"  failed: {_counts(found.failures)}; most often:")
+        for text, number in found.causes:
+            print(f"    {number} x {shorten(text, 100)}")
+    for run in found.model_runs:
+        times = f"{seconds(run.default_s)} by default, {seconds(run.tuned_s)} tuned ({_gain(run.gain)})"
+        print(f"  {run.model}, {_machine(run.target)}, {_date(run.created_at)}: {times}; kept: {run.kept}")
 
 
 def log_export(arguments: Namespace) -> None:
@@ -73,7 +107,7 @@ def log_merge(arguments: Namespace) -> None:
 
 
 def log_prune(arguments: Namespace) -> None:
-    """Drop failures and all but the best records of every task."""
+    """Drop failures and all but the best records of every task, and its default's."""
     if not Path(arguments.file).exists():
         raise LogError(f"{arguments.file}: no such file; check the path")
     with open_log(arguments.file) as log:
@@ -86,7 +120,7 @@ def _add(arguments: Namespace, read: Callable[[MemoryDatabase], int]) -> None:
     collected = MemoryDatabase()
     read(collected)
     with open_log(arguments.file) as log:
-        changed = log.merge(collected.records())
+        changed = log.merge(collected.records(), collected.model_runs())
     print(f"{arguments.file}: {changed} of {len(list(collected.records()))} records were new or better")
 
 
@@ -113,10 +147,27 @@ def _print_records(records: list[Record], decisions: bool = False) -> None:
             print("    " + ", ".join(f"{name}={value}" for name, value in record.decisions.items()))
 
 
-def _threads(record: Record) -> str:
-    threads = record.target.get("threads", 1)
-    return f"{threads} thread{'s' * (threads != 1)}"
+def _machine(target: Mapping[str, Any]) -> str:
+    threads = target.get("threads", 1)
+    return f"{target.get('model') or target.get('cpu', '?')}, {threads} thread{'s' * (threads != 1)}"
+
+
+def _warmth(cold: int, warm: int) -> str:
+    return "-" if not cold + warm else "mixed" if cold and warm else "cold" if cold else "warm"
+
+
+def _gain(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}x"
+
+
+def _counts(numbers: Mapping[str, int], before: str = "") -> str:
+    ordered = sorted(numbers.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{n} {before}{name}" for name, n in ordered)
 
 
 def _date(created_at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(created_at)) if created_at else "-"
+    """A date in local time; ``-`` where there is none, or none that a calendar has (clocks can be set to anything)."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(created_at)) if created_at else "-"
+    except (OverflowError, ValueError, OSError):
+        return "-"

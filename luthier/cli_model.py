@@ -36,6 +36,7 @@ def build(arguments: Namespace) -> None:
     )
     executable.save(target)
     print(executable.report)
+    explain(arguments, executable)
     print(f"saved {target} ({target.stat().st_size / 1e6:.1f} MB)")
 
 
@@ -46,6 +47,7 @@ def run(arguments: Namespace) -> None:
         raise UsageError(f"--output {target}: the outputs are written as one .npz file; name it {target.stem}.npz")
     given = _read_inputs(arguments.input)
     executable = load_or_compile(arguments)
+    explain(arguments, executable)
     if given:
         feed = _assign(given, executable.inputs)
     else:
@@ -58,6 +60,21 @@ def run(arguments: Namespace) -> None:
     if target:
         _save(target, names, outputs)
         print(f"saved {target}")
+
+
+def explain(arguments: Namespace, executable: Executable) -> None:
+    """With ``--explain``, print where each task's schedule is from."""
+    report = executable.report
+    if not arguments.explain:
+        return
+    if report is None:
+        print("the artifact does not say where its schedules are from")
+        return
+    print(f"schedules: {report.origins}")
+    for number, task in enumerate(report.tasks, 1):
+        uses = f", {task.uses} uses" if task.uses != 1 else ""
+        print(f"  {number}. {task.name or task.symbol} ({task.key}{uses}): {task.origin}")
+        print(f"     {task.why or 'nothing is recorded of the reason'}")
 
 
 def is_artifact(path: str) -> bool:

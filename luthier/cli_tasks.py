@@ -60,7 +60,8 @@ def show(arguments: Namespace) -> None:
         target = named_target(arguments.target, _threads(arguments))
         task = _choose(_tasks_of(arguments, target), arguments.task)
         known = schedules_from_log(log)(task.workload, target) if log is not None else None
-        schedule = task.instantiate(Default() if known is None else Replay(known.decisions), target)
+        recorded = None if known is None else known.decisions
+        schedule = task.instantiate(Default() if recorded is None else Replay(recorded), target)
     origin = "default" if known is None else known.origin
     decisions = ", ".join(f"{k}={v}" for k, v in schedule.decisions.items()) or "none"
     print(f"# {task.name}: {task.key}, {task.uses} uses, {origin} schedule, decisions: {decisions}")

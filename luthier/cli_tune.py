@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from . import api
+from .cli_model import explain
 from .cli_table import ratio, seconds, table
 from .cli_values import model_name, output_path, shapes_of
 from .codegen.detect import host_target
 from .peers import Luthier, race
 from .runtime.openmp import default_threads, usable_threads
-from .tuner.database import open_log
 from .tuner.model_tasks import model_tasks
+from .tuner.patient import open_patiently
 from .tuner.report import TuneReport
 from .tuner.search import find_searcher
 from .tuner.session import tune as tune_tasks
@@ -37,7 +38,7 @@ def tune(arguments: Namespace) -> None:
     limit = f"{arguments.trials} trials" if budget_s is None else f"{budget_s:.0f} s"
     threads = f"{target.threads} thread{'s' * (target.threads != 1)}"
     print(f"{arguments.model}: {len(tasks)} tasks, {limit}, {threads} of {target.model or target.cpu}; log: {path}")
-    with open_log(path) as log:
+    with open_patiently(path) as log:
         report = tune_tasks(
             tasks,
             log=log,
@@ -64,6 +65,7 @@ def _compare(arguments: Namespace, path: Path, report: TuneReport) -> None:
         Luthier(api.compile(arguments.model, log=log, **options), name)
         for log, name in ((None, "default schedules"), (path, "with the log"))
     )
+    explain(arguments, after.executable)
     feed = before.executable.example_inputs()
     once_s = max(report.best_s, 1e-4)
     timings = race([before, after], feed, rounds=max(3, min(30, round(RACE_S / once_s / 4))))

@@ -35,6 +35,10 @@ class LogError(Error):
     """A tuning log cannot be opened, read or written."""
 
 
+class LogUnavailableError(LogError):
+    """A tuning log cannot be written or read now: it is locked, its disk is full, or its file was taken away."""
+
+
 class ArtifactError(Error):
     """A saved artifact is damaged, or was made for another machine or version."""
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -22,7 +23,7 @@ class Target:
     l1_bytes, l2_bytes   data cache of one core
     l3_bytes        last-level cache, shared
     line_bytes      cache line
-    cores           physical cores that the process may use
+    cores           physical cores that the process may use; no part of the machine's identity
     threads         threads that a build for this target runs with
     model           human-readable CPU model; part of a log record's fingerprint
     """
@@ -51,5 +52,18 @@ class Target:
         return replace(self, threads=threads)
 
     def fingerprint(self) -> dict[str, Any]:
-        """Everything that a tuning record must match, as JSON-able data."""
-        return asdict(self)
+        """Everything that a tuning record must match, as JSON-able data; see :func:`machine_identity`."""
+        return machine_identity(asdict(self))
+
+
+def machine_identity(description: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a target's description that says which machine it is and how code runs there.
+
+    The threads that code runs with belong to it; ``cores`` does not: how many cores a process may use depends on its
+    affinity (``taskset``), and the same code on the same threads runs alike. Of ``features``, those that the CPU has
+    belong to it; which ones are listed as absent depends on the version of LLVM.
+    """
+    identity = {name: value for name, value in description.items() if name != "cores"}
+    if isinstance(identity.get("features"), str):
+        identity["features"] = ",".join(sorted(f for f in identity["features"].split(",") if f.startswith("+")))
+    return identity

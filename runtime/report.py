@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from ..accuracy import Accuracy
 
-Origin = Literal["tuned", "reused", "default"]
+Origin = Literal["tuned", "reused", "transferred", "default"]
+ORIGINS: tuple[Origin, ...] = get_args(Origin)
 
 
 @dataclass(frozen=True, slots=True)
 class TaskReport:
     """One task of a model.
 
-    origin  ``tuned``: a log record for this machine; ``reused``: a record that was made for something similar;
-            ``default``: the analytical rule
+    origin  ``tuned``: a log record for this machine; ``reused``: a record that was made on a similar one;
+            ``transferred``: a record of the same operator in another size; ``default``: the analytical rule
     uses    how many kernels of the model run it
     cached  whether its object code was in the cache
     nodes   names of the ONNX nodes that its first use computes
@@ -27,6 +28,9 @@ class TaskReport:
     decisions   what its space chose
     algorithm_flops, algorithm_bytes  what the chosen algorithm computes and moves in place of ``flops`` and
             ``bytes_moved``: a Winograd kernel does fewer operations, and reads a larger filter
+    why     what decided about the origin: which record, or why there is none
+    stale   records of the task that were passed over because this version can no longer make their schedules
+    completed   decisions that the record did not hold, being older than they are, and that got their default
 
     Everything from ``bytes_moved`` on is missing (0 or empty) in artifacts of format 1.
     """
@@ -44,6 +48,9 @@ class TaskReport:
     algorithm_flops: int = 0
     algorithm_bytes: int = 0
     cached: bool = False
+    why: str = ""
+    stale: int = 0
+    completed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +85,19 @@ class BuildReport:
         """Number of tasks whose object code was in the cache."""
         return sum(t.cached for t in self.tasks)
 
+    @property
+    def origins(self) -> str:
+        """``5 tuned, 0 reused, 2 transferred, 1 default``, and what was wrong with records, if anything was."""
+        parts = [f"{self.count(o)} {o}" for o in ORIGINS]
+        stale, completed = sum(t.stale for t in self.tasks), sum(bool(t.completed) for t in self.tasks)
+        parts += [f"{stale} stale record{'s' * (stale != 1)} passed over"] if stale else []
+        parts += [f"{completed} completed with defaults"] if completed else []
+        return ", ".join(parts)
+
     def __str__(self) -> str:
-        origins = ", ".join(f"{self.count(o)} {o}" for o in ("tuned", "reused", "default"))
         cached = f", {self.cached} from the cache," if self.cached else ""
         return (
-            f"{self.model}: {self.kernels} kernels of {len(self.tasks)} tasks ({origins}){cached} "
+            f"{self.model}: {self.kernels} kernels of {len(self.tasks)} tasks ({self.origins}){cached} "
             f"in {self.build_s:.1f} s for {self.target}, {self.threads} thread{'s' * (self.threads != 1)}, "
             f"{self.accuracy} accuracy; arena {_mb(self.arena_bytes)}, constants {_mb(self.constants_bytes)}, "
             f"code {_mb(self.code_bytes)}"
@@ -93,7 +108,10 @@ class BuildReport:
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> BuildReport:
-        tasks = tuple(TaskReport(**{**t, "nodes": tuple(t["nodes"])}) for t in data["tasks"])
+        tasks = tuple(
+            TaskReport(**{**t, "nodes": tuple(t["nodes"]), "completed": tuple(t.get("completed", ()))})
+            for t in data["tasks"]
+        )
         calls = tuple(tuple(names) for names in data.get("call_nodes", ()))
         views = tuple(data.get("view_nodes", ()))
         return BuildReport(**{**data, "tasks": tasks, "call_nodes": calls, "view_nodes": views})

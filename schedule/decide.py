@@ -7,6 +7,7 @@ values are JSON data (numbers, strings, booleans, lists). The deciders differ in
     Random(rng)                      uniformly
     Mutate(decisions, rng, rate)     as before, but each with probability ``rate`` anew
     Replay(decisions)                exactly as recorded; ScheduleError where that is not legal
+    Adapt(decisions)                 as recorded, the default where nothing is, and if wanted the nearest legal size
     Grid                             every combination in turn (see :func:`.space.enumerate_space`)
 """
 
@@ -14,8 +15,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from math import inf, log2
 from random import Random as Rng
-from typing import TypeVar, Union
+from typing import TypeVar, Union, cast
 
 from ..errors import ScheduleError
 
@@ -107,6 +109,46 @@ class Replay(Decider):
         if name not in self.recorded:
             raise ScheduleError(f"decision {name!r} is not recorded; the record is of another version of this space")
         return _position(name, options, to_json(self.recorded[name]))
+
+
+class Adapt(Decider):
+    """Take recorded decisions as far as there are any: of an older version of a space, or of another workload.
+
+    A decision that is not recorded gets its default; its name is then in ``filled``. With ``nearest``, a size (or a
+    list of sizes) that is not among the options gives way to the option with the least difference of logarithms, if
+    that is within a factor of :data:`FARTHEST` in all; ``moved`` says from what to what. Anything else that is not
+    among the options raises ScheduleError.
+    """
+
+    FARTHEST = 4.0
+
+    def __init__(self, decisions: Mapping[str, Json], *, nearest: bool = False) -> None:
+        super().__init__()
+        self.recorded, self.nearest = decisions, nearest
+        self.filled: list[str] = []
+        self.moved: dict[str, tuple[Json, Json]] = {}
+
+    def pick(self, name: str, options: Sequence[Json], default: Json) -> int:
+        if name not in self.recorded:
+            self.filled.append(name)
+            return _position(name, options, default)
+        wanted = to_json(self.recorded[name])
+        if wanted in options or not self.nearest:
+            return _position(name, options, wanted)
+        gaps = [_gap(wanted, option) for option in options]
+        if min(gaps) > log2(self.FARTHEST):
+            return _position(name, options, wanted)
+        position = gaps.index(min(gaps))
+        self.moved[name] = (wanted, options[position])
+        return position
+
+
+def _gap(a: Json, b: Json) -> float:
+    """How often one size, or list of sizes, has to be doubled to become another; infinity for other values."""
+    if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        return sum(map(_gap, a, b))
+    numbers = all(isinstance(x, (int, float)) and not isinstance(x, bool) and x > 0 for x in (a, b))
+    return abs(log2(cast(float, a) / cast(float, b))) if numbers else 0.0 if a == b else inf
 
 
 class Grid(Decider):

@@ -21,8 +21,17 @@ MOST_OBSERVATIONS = 400
 """Records of one task that a session learns from again: making their features takes about 2 ms each."""
 
 
-def make_record(result: MeasureResult, target: Target, search: str, seed: int) -> Record:
-    """The record of a measurement made now."""
+def make_record(
+    result: MeasureResult,
+    target: Target,
+    search: str,
+    seed: int,
+    *,
+    predicted: float | None = None,
+    cold: bool = False,
+    worker: str = "",
+) -> Record:
+    """The record of a measurement made now. predicted, cold, worker: as :class:`.record.Record` has them."""
     task, candidate = result.task, result.candidate
     luthier_version, llvm_version = versions()
     return Record(
@@ -44,6 +53,9 @@ def make_record(result: MeasureResult, target: Target, search: str, seed: int) -
         search=search,
         seed=seed,
         trial=candidate.trial,
+        predicted=predicted,
+        cold=cold,
+        worker=worker,
     )
 
 

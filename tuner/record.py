@@ -10,14 +10,14 @@ import hashlib
 import json
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..errors import LogError
-from ..target import Target
+from ..target import Target, machine_identity
 
 if TYPE_CHECKING:
     from ..schedule.decide import Decisions
@@ -49,8 +49,13 @@ class Record:
     run_s       every timing, in seconds per run; empty unless the status is ok
     verified    whether the result was compared with the reference; only verified records can be a task's best
     compile_s   time from decisions to object code
-    created_at  seconds since 1970, UTC
+    created_at  seconds since 1970, UTC, by a clock that may have been set meanwhile: for people, never for order
     trial       the candidate's number within its task's search, from 0 (the default schedule)
+    predicted   the cost model's score when the candidate was proposed, larger is better; None where there was no model
+    noise       spread of the timings: interquartile range over median (:func:`relative_spread`, which fills it in);
+                0.05 says that half of the timings lie within 5 %
+    cold        whether constants came from memory while it was timed, as in a model whose weights exceed the caches
+    worker      name of the machine or process that measured it, "" for this one
     """
 
     key: str
@@ -71,6 +76,14 @@ class Record:
     search: str = ""
     seed: int = 0
     trial: int = 0
+    predicted: float | None = None
+    noise: float = -1.0
+    cold: bool = False
+    worker: str = ""
+
+    def __post_init__(self) -> None:
+        if self.noise < 0:
+            object.__setattr__(self, "noise", relative_spread(self.run_s))
 
     @cached_property
     def target_hash(self) -> str:
@@ -97,9 +110,35 @@ class Record:
     def median_s(self) -> float:
         return statistics.median(self.run_s) if self.ok and self.run_s else math.inf
 
+    @property
+    def uncertainty(self) -> float:
+        """How far the timings leave the true time open: the noise, at least 1 %, over the root of their number."""
+        return max(self.noise, 0.01) / math.sqrt(len(self.run_s)) if self.run_s else math.inf
+
     def better_than(self, other: Record) -> bool:
-        """Whether this one is worth keeping rather than ``other``: ok, then verified, then fast."""
-        return (self.ok, self.verified, -self.best_s) > (other.ok, other.verified, -other.best_s)
+        """Whether to keep this one rather than ``other`` of the same identity (two logs, or a re-measurement).
+
+        1. A success before a failure, whatever the failure: another day's crash or time-out may have had other causes.
+        2. A verified result before one that was not compared with the reference.
+        3. The better founded time: more timings and less noise, that is, less :attr:`uncertainty`. Only its order of
+           magnitude (base 2) counts, so that a fourth of the timings, or twice the noise, lose and small
+           differences decide nothing.
+        4. The shorter time: what disturbs a measurement makes it longer. Among failures, the later one.
+
+        The rule is a total order of contents, so that merging logs in any order and any number of times gives the
+        same log.
+        """
+        return self._order < other._order if self._order != other._order else self._text > other._text
+
+    @cached_property
+    def _order(self) -> tuple[Any, ...]:
+        """The smaller, the better."""
+        founded = round(math.log2(self.uncertainty)) if self.ok and self.run_s else 0
+        return (not self.ok, not self.verified, founded, self.best_s, -self.created_at)
+
+    @cached_property
+    def _text(self) -> str:
+        return canonical_json(self.to_json())
 
     def to_json(self) -> dict[str, Any]:
         """All fields as JSON data."""
@@ -129,6 +168,10 @@ class Record:
         if not all(isinstance(t, (int, float)) and math.isfinite(t) and t > 0 for t in timings):
             raise LogError(f"run_s {timings!r:.60} must hold positive numbers of seconds")
         values["run_s"] = tuple(float(t) for t in timings)
+        for name in ("created_at", "compile_s", "predicted", "noise"):
+            if not math.isfinite(values.get(name) or 0.0):
+                raise LogError(f"field {name!r} is {values[name]!r}; it must be finite")
+        values["target"] = machine_identity(values["target"])  # format 1 held more of it
         return Record(**values)
 
 
@@ -151,6 +194,10 @@ _FIELDS: dict[str, Any] = {
     "search": str,
     "seed": int,
     "trial": int,
+    "predicted": (int, float, type(None)),
+    "noise": (int, float),
+    "cold": bool,
+    "worker": str,
 }
 _REQUIRED = ("key", "workload", "task", "target", "decisions", "status")
 
@@ -167,6 +214,23 @@ class TaskInfo:
     best_s: float
     median_s: float
     statuses: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class KnownTask:
+    """A task that a log has records of, and what it computes (:attr:`Workload.text`)."""
+
+    key: str
+    name: str
+    workload: str
+
+
+def relative_spread(run_s: Sequence[float]) -> float:
+    """Interquartile range of timings over their median; 1 for a single one, of which nothing is known, 0 for none."""
+    if len(run_s) < 2:
+        return float(len(run_s))
+    low, middle, high = statistics.quantiles(run_s, n=4, method="inclusive")
+    return (high - low) / middle
 
 
 def canonical_json(data: object) -> str:

@@ -78,5 +78,5 @@ def tuning_tasks(tasks: Iterable[ModelTask | TuningTask], pattern: str | None = 
         raise TuningError("there is nothing to tune: the model has no task")
     if not found:
         some = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-        raise TuningError(f"tasks={pattern!r} matches none of the {len(names)} tasks; their names are {some}")
+        raise TuningError(f"task pattern {pattern!r} matches none of the {len(names)} tasks; their names are {some}")
     return list(found.values())

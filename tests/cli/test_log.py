@@ -1,9 +1,14 @@
 """``luthier log ...``."""
 
 import json
+import shutil
 import sqlite3
+from pathlib import Path
 
 import pytest
+
+from luthier.tuner.database import open_log
+from luthier.tuner.model_run import ModelRun
 
 
 def test_info(luthier, make_log):
@@ -33,6 +38,40 @@ def test_best(luthier, make_log):
     assert "333 us" in lines[1] and lines[2].strip() == "tile=2"
 
 
+def test_stats(luthier, make_log):
+    path = make_log()
+    with open_log(path) as log:
+        log.add_model_run(ModelRun("net.onnx", {"model": "Some CPU", "threads": 2}, 2e-3, 1e-3, "tuned"))
+    out = luthier("log", "stats", path).out
+    row = out.splitlines()[1].split()
+    assert row[1:5] == ["conv2d_3x3", "m1", "4", "1"]
+    assert "1.00 ms" in out and "333 us" in out and "3.00x" in out
+    assert "m1: Some CPU, 2 threads" in out and "failed: 1 timeout" in out and "1 x timeout: ?" in out
+    assert "net.onnx, Some CPU, 2 threads, -: 2.00 ms by default, 1.00 ms tuned (2.00x); kept: tuned" in out
+    assert "0 records of 0 tasks" in luthier("log", "stats", path, "--task", "matmul*").out
+
+
+def test_dates_that_no_calendar_has(luthier, make_log):
+    path = make_log()
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE records SET created_at = 1e300 WHERE id = 1")
+        connection.execute("UPDATE records SET created_at = -1e300 WHERE id = 2")
+    connection.close()
+    for action in ("info", "list", "best", "stats"):
+        assert luthier("log", action, path).code == 0
+
+
+def test_a_log_of_an_older_version(luthier, tmp_path):
+    old = shutil.copy(Path(__file__).parents[1] / "tuner" / "data" / "format_1.db", tmp_path / "old.db")
+    content = Path(old).read_bytes()
+    for action in ("info", "list", "best", "stats", "export"):
+        assert luthier("log", action, old).code == 0
+    assert Path(old).read_bytes() == content
+    assert "7 of 7 records were new or better" in luthier("log", "merge", "new.db", old).out
+    assert luthier("log", "prune", old).code == 0
+    assert luthier("log", "stats", old).out.splitlines()[1:] != []
+
+
 def test_export_import(luthier, make_log, tmp_path):
     path = make_log()
     assert luthier("log", "export", path).out == f"{tmp_path / 'some.jsonl'}: 4 records\n"
@@ -51,12 +90,12 @@ def test_merge(luthier, make_log):
 
 def test_prune(luthier, make_log):
     path = make_log()
-    assert luthier("log", "prune", path, "--keep", "1").out == f"{path}: dropped 3 records\n"
-    assert "1 records" in luthier("log", "info", path).out
+    assert luthier("log", "prune", path, "--keep", "1").out == f"{path}: dropped 2 records\n"  # the default's stays
+    assert "2 records" in luthier("log", "info", path).out
     assert "positive whole number" in luthier("log", "prune", path, "--keep", "0").complaint
 
 
-@pytest.mark.parametrize("action", ["info", "list", "best", "export", "prune"])
+@pytest.mark.parametrize("action", ["info", "stats", "list", "best", "export", "prune"])
 def test_bad_files_are_refused_and_left_alone(luthier, tmp_path, action):
     no_log = tmp_path / "notes.txt"
     no_log.write_text("these are my notes\n")
@@ -66,7 +105,7 @@ def test_bad_files_are_refused_and_left_alone(luthier, tmp_path, action):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["notes.txt"]
 
 
-@pytest.mark.parametrize("action", ["info", "list", "best", "export", "prune"])
+@pytest.mark.parametrize("action", ["info", "stats", "list", "best", "export", "prune"])
 def test_truncated_log(luthier, make_log, action):
     path = make_log()
     path.write_bytes(path.read_bytes()[:5000])

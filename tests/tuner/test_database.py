@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import random
 import signal
@@ -17,7 +18,9 @@ import pytest
 from luthier.errors import LogError
 from luthier.tuner.database import Database, MemoryDatabase, open_log
 from luthier.tuner.exchange import export_records, import_records, merge_logs, read_records
-from luthier.tuner.record import ERROR_CHARACTERS, Record, Status, shorten
+from luthier.tuner.family import family_of
+from luthier.tuner.model_run import ModelRun
+from luthier.tuner.record import ERROR_CHARACTERS, KnownTask, Record, Status, shorten
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -35,7 +38,10 @@ class TestEveryDatabase:
         assert log.identities("v1:task", machine) == set()
 
     def test_a_record_comes_back_as_it_was(self, log, make_record):
-        record = make_record(error="naïve ↯", compile_s=0.25, seed=7, trial=3, space="mine", llvm_version="22")
+        record = make_record(
+            error="naïve ↯", compile_s=0.25, seed=7, trial=3, space="mine", llvm_version="22",
+            predicted=-0.5, noise=0.125, cold=True, worker="node-3",
+        )  # fmt: skip
         assert log.add(record)
         assert list(log.records()) == [record]
 
@@ -82,6 +88,55 @@ class TestEveryDatabase:
         assert log.add(make_record(1, status=Status.WRONG_RESULT), replace=True)
         assert log.best("v1:task", machine) is None
 
+    def test_ranked(self, log, make_record, machine):
+        for tile, run_s in ((1, 3e-3), (2, 1e-3), (3, 2e-3)):
+            log.add(make_record(tile, run_s))
+        log.add(make_record(4, 1e-4, space="mine"))
+        log.add(make_record(5, 1e-5, verified=False))
+        log.add(make_record(6, status=Status.CRASHED))
+        assert [r.decisions["tile"] for r in log.ranked("v1:task", machine)] == [4, 2, 3, 1]
+        assert [r.decisions["tile"] for r in log.ranked("v1:task", machine, "")] == [2, 3, 1]
+        assert list(log.ranked("v1:other", machine)) == []
+
+    def test_default(self, log, make_record, machine):
+        log.add(make_record(1, 1e-3, trial=1))
+        assert log.default("v1:task", machine) is None
+        log.add(make_record(2, 3e-3, trial=0))
+        log.add(make_record(3, 2e-3, trial=0, verified=False))
+        assert log.default("v1:task", machine).decisions["tile"] == 2
+
+    def test_targets(self, log, make_record, machine):
+        two = machine.with_threads(2)
+        for target in (machine, two):
+            log.add(make_record(1, target=target.fingerprint()))
+        log.add(make_record(2, target=two.fingerprint()))
+        assert sorted(t["threads"] for t in log.targets("v1:task")) == [1, 2]
+        assert log.targets("v1:other") == []
+
+    def test_family(self, log, make_record):
+        texts = {k: f"t0 = placeholder(float32[{n}])\nt1 = compute(float32[{n}], [i0])\n  {e}\nreturn t1\n"
+                 for k, n, e in (("a", 4, "t0[i0]"), ("b", 9, "t0[i0]"), ("c", 4, "exp(t0[i0])"))}  # fmt: skip
+        for key in ("b", "a", "c", "b"):
+            log.add(make_record(1 + len(list(log.records())), key=key, task=key, workload=texts[key]))
+        found = log.family(family_of(texts["a"]).signature)
+        assert found == [KnownTask("b", "b", texts["b"]), KnownTask("a", "a", texts["a"])]
+        assert log.family("another") == []
+
+    def test_model_runs(self, log, machine):
+        runs = [
+            ModelRun("net.onnx", machine.fingerprint(), 2e-3, 1e-3, "tuned", 0.01, 0.02, 100, 300.0, created_at=1.7e9),
+            ModelRun("net.onnx", machine.with_threads(2).fingerprint(), 2e-3, 3e-3, "default"),
+            ModelRun("other.onnx", machine.fingerprint(), 1.0, 0.5, "tuned", accuracy="exact"),
+        ]
+        assert all(log.add_model_run(r) for r in runs)
+        assert not log.add_model_run(runs[0])
+        assert log.model_runs() == runs
+        assert log.model_runs("net.onnx") == runs[:2]
+        assert log.model_runs(target=machine) == [runs[0], runs[2]]
+        assert log.model_runs("net.onnx", machine) == [runs[0]] and runs[0].gain == 2
+        log.merge([], runs)
+        assert log.model_runs() == runs
+
     def test_identities(self, log, make_record, machine):
         records = [make_record(t) for t in range(3)]
         for r in records:
@@ -109,10 +164,70 @@ class TestEveryDatabase:
         assert sorted(r.decisions["tile"] for r in log.records(key="v1:other")) == [4, 5]
         assert log.prune(2) == 0
 
+    def test_prune_keeps_what_the_gain_is_measured_by(self, log, make_record, machine):
+        for tile in range(5):
+            log.add(make_record(tile, 1e-3 * (6 - tile), trial=tile))
+        log.add(make_record(9, 1.0, space="mine"))
+        log.add(make_record(8, 2.0, trial=1, space="mine"))
+        assert log.prune(1) == 4
+        assert sorted(r.decisions["tile"] for r in log.records()) == [0, 4, 9]
+        assert log.default("v1:task", machine, "").best_s == 6e-3
+        assert log.prune(0) == 3
+
     def test_merge(self, log, make_record):
         log.add(make_record(1, 2e-3))
         assert log.merge([make_record(1, 3e-3), make_record(2, 1e-3), make_record(1, 1e-3)]) == 2
         assert sorted((r.decisions["tile"], r.best_s) for r in log.records()) == [(1, 1e-3), (2, 1e-3)]
+
+
+class TestConflicts:
+    """Two records of one identity: which one stays, in whatever order they come."""
+
+    def test_the_better_founded_time_stays(self, make_record):
+        once = dataclasses.replace(make_record(), run_s=(1e-3,), noise=-1.0)
+        often = dataclasses.replace(make_record(), run_s=(1.1e-3, 1.12e-3, 1.11e-3) * 4, noise=-1.0)
+        noisy = dataclasses.replace(make_record(), run_s=(0.9e-3, 2e-3, 3e-3, 1e-3) * 3, noise=-1.0)
+        assert often.better_than(once) and often.better_than(noisy)
+        assert not once.better_than(often) and not noisy.better_than(often)
+
+    def test_equally_founded_ones_are_settled_by_time(self, make_record):
+        a = dataclasses.replace(make_record(), run_s=(1e-3, 1.01e-3, 1.02e-3), noise=-1.0)
+        b = dataclasses.replace(make_record(), run_s=(0.9e-3, 0.91e-3, 0.915e-3, 0.92e-3), noise=-1.0)
+        assert b.better_than(a) and not a.better_than(b)
+
+    def test_noise(self, make_record):
+        def noise(*run_s):
+            return dataclasses.replace(make_record(), run_s=run_s, noise=-1.0).noise
+
+        assert noise(1e-3) == 1 and noise(1e-3, 1e-3, 1e-3) == 0
+        assert noise(1.0, 2.0, 3.0, 4.0, 5.0) == pytest.approx(2 / 3)
+        assert make_record(status=Status.CRASHED).noise == 0
+        assert make_record(noise=0.25).noise == 0.25  # what a measurer says itself is kept
+        assert Record.from_json(make_record(noise=0.25).to_json()).noise == 0.25
+
+    @pytest.mark.parametrize("kind", ["memory", "sqlite"])
+    def test_the_result_does_not_depend_on_the_order_of_merging(self, kind, tmp_path, make_record):
+        rng = random.Random(0)
+        states = [(Status.OK, True), (Status.OK, True), (Status.OK, False), (Status.CRASHED, False)]
+        records = []
+        for _ in range(12):
+            status, verified = rng.choice(states)
+            times = tuple(1e-3 * rng.choice([1, 1.01, 1.5, 2]) for _ in range(rng.randint(1, 9)))
+            changes = {"created_at": rng.choice([1.0, 2.0]), "seed": rng.randrange(3), "noise": -1.0}
+            record = make_record(status=status, **changes)
+            records.append(dataclasses.replace(record, verified=verified, run_s=times if record.ok else (), noise=-1.0))
+        results = set()
+        for n in range(30):
+            rng.shuffle(records)
+            with MemoryDatabase() if kind == "memory" else open_log(tmp_path / f"{n}.db") as log:
+                parts = [MemoryDatabase(), MemoryDatabase()]
+                for i, record in enumerate(records):
+                    parts[i % 2].add(record)
+                for part in (*parts, parts[0]):
+                    log.merge(part.records())
+                (kept,) = log.records()
+                results.add(json.dumps(kept.to_json()))
+        assert len(results) == 1
 
 
 class TestRecord:
@@ -133,6 +248,11 @@ class TestRecord:
             ({"decisions": []}, "decisions"),
             ({"verified": 1}, "verified"),
             ({"seed": True}, "seed"),
+            ({"cold": 1}, "cold"),
+            ({"worker": None}, "worker"),
+            ({"predicted": "high"}, "predicted"),
+            ({"predicted": math.nan}, "predicted"),
+            ({"noise": math.inf}, "noise"),
         ],
     )
     def test_from_json_names_the_wrong_field(self, make_record, change, message):
@@ -292,8 +412,6 @@ for n in range(first, first + count):
 
 
 def start_writer(env, path: Path, record: Record, first: int, count: int) -> subprocess.Popen[str]:
-    import json
-
     arguments = [sys.executable, "-c", WRITER, str(path), json.dumps(record.to_json()), str(first), str(count)]
     return subprocess.Popen(arguments, env=env, stdout=subprocess.PIPE, text=True)
 
@@ -324,6 +442,43 @@ def test_several_writers_at_once(tmp_path, make_record, repository_env):
         assert w.returncode == 0
     with open_log(path, "r") as log:
         assert {r.trial for r in log.records()} == {1000 * w + n for w in range(3) for n in range(150)}
+
+
+class TestModelRun:
+    def run(self, machine) -> ModelRun:
+        return ModelRun("net.onnx", machine.fingerprint(), 2e-3, 1e-3, "tuned")
+
+    def test_round_trip(self, machine):
+        run = self.run(machine)
+        assert ModelRun.from_json(json.loads(json.dumps(run.to_json()))) == run
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"kept": "both"}, "'both' is unknown"), ({"tuned_s": 0.0}, "positive"), ({"model": 3}, "'model'"),
+            ({"trials": True}, "'trials'"), ({"default_s": math.nan}, "'default_s'"), ({"target": None}, "'target'"),
+        ],
+    )  # fmt: skip
+    def test_from_json_names_the_wrong_field(self, machine, change, message):
+        with pytest.raises(LogError, match=message):
+            ModelRun.from_json(self.run(machine).to_json() | change)
+        data = self.run(machine).to_json()
+        del data["kept"]
+        with pytest.raises(LogError, match="lacks the field 'kept'"):
+            ModelRun.from_json(data)
+        with pytest.raises(LogError, match="JSON object"):
+            ModelRun.from_json([])
+
+    def test_it_is_exported_and_merged(self, tmp_path, machine, make_record):
+        with open_log(tmp_path / "a.db") as log:
+            log.add(make_record())
+            log.add_model_run(self.run(machine))
+            assert export_records(log, tmp_path / "a.jsonl") == 1
+        assert list(read_records(tmp_path / "a.jsonl")) == [make_record()]
+        for name, sources in (("b.db", ["a.jsonl"]), ("c.db", ["a.db", "a.jsonl"])):
+            with open_log(tmp_path / name) as log:
+                assert merge_logs([tmp_path / s for s in sources], log) == 1
+                assert log.model_runs() == [self.run(machine)]
 
 
 class TestExchange:
@@ -360,6 +515,8 @@ class TestExchange:
             ('{"format": "luthier-log", "version": 7}\n', "format 7"),
             ('{"format": "luthier-log", "version": 1}\n{"key": 1}\n', "line 2: .*key"),
             ('{"format": "luthier-log", "version": 1}\n\nnonsense\n', "line 3 is not JSON"),
+            ('{"format": "luthier-log", "version": 2}\n{"key": NaN}\n', "line 2 is not JSON"),
+            ('{"format": "luthier-log", "version": 2}\n{"model_run": {}}\n', "line 2: .*lacks the field 'model'"),
         ],
     )
     def test_bad_files(self, tmp_path, lines, message):

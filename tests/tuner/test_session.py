@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from luthier.errors import Error, TuningError
+from luthier.errors import TuningError
 from luthier.schedule.decide import Default
 from luthier.tuner.builder import Builder
 from luthier.tuner.database import MemoryDatabase, open_log
@@ -22,7 +22,7 @@ from luthier.tuner.inputs import differences, random_inputs
 from luthier.tuner.jobs import BuildJob, OutputsJob
 from luthier.tuner.lookup import best_schedule, schedules_from_log
 from luthier.tuner.measure import MeasureResult
-from luthier.tuner.record import Status, target_hash
+from luthier.tuner.record import Status
 from luthier.tuner.runner import Runner
 from luthier.tuner.session import tune, tune_workload
 from luthier.tuner.task import TuningTask, tuning_tasks
@@ -203,7 +203,7 @@ class TestForReal:
         assert (report.trials, report.statuses, report.stopped) == (6, {"ok": 6}, "exhausted")
         assert log.best(tiny.key, host).space.endswith("tiny_space")
         lookup = schedules_from_log(log, host)
-        assert lookup(tiny.workload) is None  # its decisions mean nothing to the usual space
+        assert lookup(tiny.workload).origin == "default"  # its decisions mean nothing to the usual space
         schedule = best_schedule(log, tiny.workload, host)
         job = BuildJob(host, schedule.decisions, schedule.to_json())
         outputs = Runner().handle(tiny.workload, OutputsJob(Builder().handle(tiny.workload, job)))
@@ -211,7 +211,7 @@ class TestForReal:
         assert differences(tiny.workload.outputs, [x * np.float32(2)], outputs) == ""
 
 
-class TestLookup:
+class TestOldRecords:
     def make(self, matmul, target, run_s=1e-3, **changes):
         from luthier.tuner.record import Record
 
@@ -219,42 +219,11 @@ class TestLookup:
         values = {"decisions": decisions, "status": Status.OK, "run_s": (run_s,), "verified": True} | changes
         return Record(matmul.key, matmul.workload.text, "matmul", target.fingerprint(), **values)
 
-    def test_counts(self, matmul, tiny, host):
-        log = MemoryDatabase()
-        log.add(self.make(matmul, host))
-        lookup = schedules_from_log(log)
-        assert lookup(matmul.workload, host).origin == "tuned"
-        assert lookup(tiny.workload, host) is None
-        assert str(lookup) == "1 tuned, 0 reused, 1 default"
-
-    def test_a_similar_machine_is_second_best(self, matmul, host):
-        log = MemoryDatabase()
-        log.add(self.make(matmul, host.with_threads(7)))
-        assert schedules_from_log(log)(matmul.workload, host).origin == "reused"
-        assert schedules_from_log(log, reuse=False)(matmul.workload, host) is None
-        assert target_hash(host) != target_hash(host.with_threads(7))
-
-    def test_records_that_no_longer_fit_are_counted(self, matmul, host):
-        log = MemoryDatabase()
-        log.add(self.make(matmul, host, decisions={"tile": "of another age"}))
-        lookup = schedules_from_log(log)
-        assert lookup(matmul.workload, host) is None
-        assert (lookup.counts["stale"], lookup.counts["default"]) == (1, 1)
-        log.add(self.make(matmul, host, run_s=2e-3))  # slower, but it can be built
-        assert lookup(matmul.workload, host).origin == "tuned"
-
     def test_a_session_does_not_try_to_beat_what_can_no_longer_be_built(self, matmul, host):
         log = MemoryDatabase()
         log.add(self.make(matmul, host, run_s=1e-9, decisions={"tile": "of another age"}))
         report = run([matmul], log, host, FakeMeasurer(lambda c: (Status.OK, 1e-3)), trials=1)
         assert report.tasks[0].best_s == 1e-3
-
-    def test_no_target(self, matmul):
-        with pytest.raises(Error, match="no target"):
-            schedules_from_log(MemoryDatabase())(matmul.workload)
-
-    def test_no_schedule(self, matmul, host):
-        assert best_schedule(MemoryDatabase(), matmul.workload, host) is None
 
 
 SESSION = """
