@@ -84,7 +84,7 @@ def nest_of(stage: Stage, line_bytes: int) -> Nest:
     return Nest(tuple(loops), own, points, domain, ops, tuple(accesses))
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=4096)
 def _reads_of(tensor: Compute, body: Expr) -> tuple[int, list[tuple[Source, FloatArray]]]:
     """Operations per point, and the tensors read, each with its :func:`_coefficients`; reads that differ by a
     constant offset only count once. Schedules of one workload mostly share their bodies, hence the cache."""
