@@ -232,8 +232,8 @@ class Placement(ScheduleState):
         return stage.attach[1]
 
 
-# What primitives do to expressions depends on immutable trees alone, and a search makes the same schedules of a workload
-# again and again but for their loops: hence the caches, by identity. They also make equal expressions one object.
+# What primitives do to expressions depends on immutable trees alone, and a search makes the same schedules of a
+# workload again and again but for their loops: hence the caches, by identity. They also make equal bodies one object.
 
 
 @lru_cache(maxsize=1024)

@@ -124,7 +124,7 @@ class Stage:
         return result
 
     def _resolve(self, e: Expr, axes: dict[Var, LoopAxis] | None = None) -> Expr:
-        """Bring an offset that compute_at found up to date with what the consumers' axes (given or not) became since."""
+        """Bring an offset that compute_at found up to date with what the consumers' axes became since."""
         axes = self._consumers_axes() if axes is None else axes
         return substitute(e, {v: value(axes[v]) for v in free_vars(e) if v in axes})
 

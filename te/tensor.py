@@ -111,7 +111,7 @@ Tensor = Union[Placeholder, Compute]
 
 @lru_cache(maxsize=4096)
 def reads_of(body: Expr) -> tuple[Read, ...]:
-    """Every read in an expression, each node once, in order of appearance. Kept, because schedules ask again and again."""
+    """Every read in an expression, each node once, in order of appearance. Kept: schedules ask again and again."""
     return tuple(e for e in distinct(body) if isinstance(e, Read))
 
 
