@@ -75,10 +75,13 @@ class Placement(ScheduleState):
             for read in reader.reads():
                 if read.source is not st.tensor:
                     continue
-                found = []
+                found: list[tuple[Expr, int]] = []
                 for index in zip(read.indices, st.tensor.shape, strict=True):
+                    i, size = index
+                    if isinstance(i, Const) and 0 <= i.value < size:
+                        found.append((i, 1))
+                        continue
                     if index not in known:
-                        i, size = index
                         e = simplify(substitute(i, coordinates), bounds)
                         known[index] = region(e, inner, bounds, within=(0, size - 1))
                     found.append(known[index])
@@ -320,7 +323,8 @@ def _union(
     minima: list[Expr] = []
     extents: list[int] = []
     for d, (am, an, bm, bn) in enumerate(zip(a_min, a_extent, b_min, b_extent, strict=True)):
-        shift = Const(0, "int64") if am is bm else simplify(bm - am, bounds)
+        numbers = am is bm or (isinstance(am, Const) and isinstance(bm, Const))
+        shift = Const(0, "int64") if am is bm else bm - am if numbers else simplify(bm - am, bounds)
         if isinstance(shift, Const):
             s = int(shift.value)
             minima.append(am if s >= 0 else bm)

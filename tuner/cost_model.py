@@ -21,11 +21,17 @@ Scores = np.ndarray[Any, np.dtype[np.float64]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """What a model learns from. task: key that groups samples; run_s: seconds, infinity for a failure."""
+    """What a model learns from.
+
+    task    key that groups samples: only times of one task compare
+    run_s   seconds, infinity for a failure
+    weight  how much it counts against samples of other tasks
+    """
 
     task: str
     features: Features
     run_s: float
+    weight: float = 1.0
 
 
 class CostModel(ABC):
