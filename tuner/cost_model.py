@@ -35,7 +35,9 @@ class Sample:
 
 
 class CostModel(ABC):
-    """Base of all cost models; made with the session's seed."""
+    """Base of all cost models; made with the session's seed. learns: whether :meth:`update` has any use."""
+
+    learns = True
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
@@ -59,6 +61,8 @@ COST_MODELS: Registry[CostModel] = Registry("cost model", "luthier.cost_models",
 @COST_MODELS.register("random")
 class RandomModel(CostModel):
     """Scores at random."""
+
+    learns = False
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__(seed)

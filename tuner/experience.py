@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import fields
 
 from ..errors import Error
@@ -21,8 +21,8 @@ from .database import Database
 from .features import extract
 from .record import Record
 
-MOST_SAMPLES = 3000
-"""Samples that a session takes from tasks other than its own: making their features takes about a millisecond each."""
+MOST_SAMPLES = 1000
+"""Samples that a session takes from tasks other than its own: making them takes one to four milliseconds each."""
 SIMILAR_WEIGHT = 0.3
 """Of a sample from another machine or number of threads, against one from this."""
 
@@ -41,10 +41,41 @@ def samples_of(log: Database, target: Target, skip: Container[str] = (), most: i
         if r.key not in skip and not r.space and _alike(r, target):
             groups[r.key, r.target_hash].append(r)
     share = max(2, most // max(len(groups), 1))
-    samples = []
+    samples: list[Sample] = []
     for group in groups.values():
-        samples += list(_samples(_spread(group, share), target))
+        machine = machine_of(group[0])
+        made, _ = samples_from(_spread(group, share), machine)
+        if machine != target:
+            # only times of one machine compare: a group of its own
+            name = group[0].key + "@" + group[0].target_hash
+            made = [Sample(name, s.features, s.run_s, SIMILAR_WEIGHT) for s in made]
+        samples += made
     return samples
+
+
+def samples_from(records: Sequence[Record], machine: Target) -> tuple[list[Sample], list[Record]]:
+    """Samples of one task on one machine, with their records; those that this version does not understand are left
+    out."""
+    samples: list[Sample] = []
+    kept: list[Record] = []
+    try:
+        workload = parse_workload(records[0].workload)
+    except Error:
+        return samples, kept  # a text of another version
+    for r in records:
+        try:
+            schedule = instantiate(workload, Replay(r.decisions), machine)
+        except Error:
+            continue  # decisions of another version of the space
+        run_s = r.best_s if r.ok else math.inf
+        samples.append(Sample(workload.key, extract(schedule, machine), run_s))
+        kept.append(r)
+    return samples, kept
+
+
+def machine_of(record: Record) -> Target:
+    """The machine that a record was measured on. Fields of other versions are left out."""
+    return Target(**{k: v for k, v in record.target.items() if k in _TARGET_FIELDS})
 
 
 def _alike(record: Record, target: Target) -> bool:
@@ -58,21 +89,3 @@ def _spread(group: Sequence[Record], count: int) -> list[Record]:
     if len(ranked) <= count:
         return ranked
     return [ranked[round(i * (len(ranked) - 1) / (count - 1))] for i in range(count)]
-
-
-def _samples(records: Sequence[Record], target: Target) -> Iterator[Sample]:
-    try:
-        machine = Target(**{k: v for k, v in records[0].target.items() if k in _TARGET_FIELDS})
-        workload = parse_workload(records[0].workload)
-    except (Error, TypeError):
-        return  # a text of another version
-    weight = 1.0 if machine == target else SIMILAR_WEIGHT
-    # equal tasks on different machines are different groups: only times of one machine compare
-    group = workload.key if machine == target else workload.key + "@" + records[0].target_hash
-    for r in records:
-        try:
-            schedule = instantiate(workload, Replay(r.decisions), machine)
-        except Error:
-            continue  # decisions of another version of the space
-        run_s = r.best_s if r.ok else math.inf
-        yield Sample(group, extract(schedule, machine), run_s, weight)

@@ -13,7 +13,7 @@ import io
 import token
 import tokenize
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from hashlib import sha256
 from math import ceil, log2, prod
@@ -86,12 +86,17 @@ def section(features: Features, name: str) -> Features:
 @cache
 def definition() -> str:
     """Hash of the code that computes features, comments and layout aside: 16 hexadecimal digits."""
+    files = [Path(__file__).with_name(name) for name in ("access.py", "features.py")]
+    return code_hash(f.read_text(encoding="utf-8") for f in files)
+
+
+def code_hash(sources: Iterable[str]) -> str:
+    """Hash of Python code without its comments, docstrings and layout: 16 hexadecimal digits."""
+    ignored = (token.COMMENT, token.NL, token.NEWLINE, token.INDENT, token.DEDENT, token.ENDMARKER)
     text = []
-    for name in ("access.py", "features.py"):
-        source = Path(__file__).with_name(name).read_text(encoding="utf-8")
+    for source in sources:
         for t in tokenize.generate_tokens(io.StringIO(source).readline):
-            layout = t.type in (token.COMMENT, token.NL, token.NEWLINE, token.INDENT, token.DEDENT, token.ENDMARKER)
-            if not layout and not t.string.startswith('"""'):
+            if t.type not in ignored and not t.string.startswith('"""'):
                 text.append(t.string)
     return sha256(" ".join(text).encode()).hexdigest()[:16]
 
