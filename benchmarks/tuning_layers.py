@@ -36,7 +36,9 @@ class Conv:
     def workload(self, target: Target) -> Workload:
         lanes = target.lanes()
         block = lanes if self.channels % lanes == 0 else 0
-        shape = (1, self.channels // block, self.size, self.size, block) if block else (1, self.channels, *[self.size] * 2)
+        shape = (
+            (1, self.channels // block, self.size, self.size, block) if block else (1, self.channels, *[self.size] * 2)
+        )
         x = te.placeholder(shape, name="x")
         weight = (self.outputs, self.channels // self.groups, self.kernel, self.kernel)
         w = te.placeholder(weight, name="w", constant=True)

@@ -1,7 +1,7 @@
 """What a log teaches a cost model: samples of every task in it, made again from its records.
 
-A record holds the text of its workload and its decisions, so that neither the model that a task came from nor the session
-that measured it is needed, and features are always those of this version.
+A record holds the text of its workload and its decisions, so that neither the model that a task came from nor the
+session that measured it is needed, and features are always those of this version.
 """
 
 from __future__ import annotations

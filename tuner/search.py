@@ -131,7 +131,11 @@ class Searcher(ABC):
         self.context.seen.add(candidate.hash)
         self.context.schedules.add(candidate.schedule_hash)
         predicted = candidate.predicted
-        if predicted is None and candidate.features is not None and self.context.cost_model.ready(self.context.task.key):
+        if (
+            predicted is None
+            and candidate.features is not None
+            and self.context.cost_model.ready(self.context.task.key)
+        ):
             predicted = next((s for s in self.scores([candidate]) if math.isfinite(s)), None)
         numbered = replace(candidate, trial=self.proposed, predicted=predicted)
         self.proposed += 1

@@ -23,7 +23,7 @@ CENTRES = 4
 
 
 class Around(Decider):
-    """Takes ``changes``, else what ``base`` says where that is legal, else the default. Notes the options that it saw."""
+    """Takes ``changes``, else what ``base`` says where that is legal, else the default; notes the options it saw."""
 
     def __init__(self, base: Mapping[str, Json], changes: Mapping[str, Json] | None = None) -> None:
         super().__init__()

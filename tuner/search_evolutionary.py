@@ -3,8 +3,8 @@ coordinate descent around the best.
 
 A pool holds candidates that were made and not measured: random ones, the default schedule of each algorithm, what is
 one step from the best (:mod:`.search_descent`), and children of the best measured and of those that the model likes.
-The model ranks the whole pool; the top is taken, with two exceptions. Each *algorithm* (the decision of that name) is an
-arm of a bandit, which gets its share of trials by its promise: the upper confidence bound of Auer et al. (Machine
+The model ranks the whole pool; the top is taken, with two exceptions. Each *algorithm* (the decision of that name) is
+an arm of a bandit, which gets its share of trials by its promise: the upper confidence bound of Auer et al. (Machine
 Learning, 2002), on the best rate of an arm and not the mean (as Cicirello and Smith, AAAI 2005, for searches that look
 for a maximum). And when nothing better came for a while, every other trial is one step from the best.
 """
@@ -216,7 +216,9 @@ class EvolutionarySearch(Searcher):
         gain = 0.0
         for _, score in ranked:
             z = (score + float(wrong.mean()) - 1.0) / doubt
-            gain += doubt * (z * 0.5 * math.erfc(-z / math.sqrt(2.0)) + math.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi))
+            gain += doubt * (
+                z * 0.5 * math.erfc(-z / math.sqrt(2.0)) + math.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
+            )
         return min(max(gain / (1.0 + gain), 0.0), 1.0) if math.isfinite(gain) else 0.0
 
 

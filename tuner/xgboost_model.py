@@ -1,8 +1,8 @@
 """The cost model that ships: gradient-boosted trees (after Chen et al., "Learning to Optimize Tensor Programs", NeurIPS
 2018), in two layers.
 
-The lower layer was trained when Luthier was made (:mod:`.pretrained`), on layers of many kinds: it ranks candidates of a
-task that was never measured. The upper one is trained in the session on what was measured, of all its tasks and of
+The lower layer was trained when Luthier was made (:mod:`.pretrained`), on layers of many kinds: it ranks candidates of
+a task that was never measured. The upper one is trained in the session on what was measured, of all its tasks and of
 those in the log, and corrects the lower one: it learns what remains of the order within each task.
 """
 

@@ -9,14 +9,12 @@ import numpy as np
 import pytest
 from made_up_machine import measured
 
-from luthier.errors import ScheduleError, TuningError
+from luthier.errors import TuningError
 from luthier.schedule.decide import Default, Random
 from luthier.schedule.space import enumerate_space
-from luthier.tuner.candidate import Candidate
 from luthier.tuner.cost_model import COST_MODELS, CostModel, Sample, make_cost_model
 from luthier.tuner.features import FEATURES, SECTIONS, code_hash, extract, section
-from luthier.tuner.search import SEARCHERS, Observation, SearchContext, Searcher, make_searcher
-from luthier.tuner.task import TuningTask
+from luthier.tuner.search import SEARCHERS, SearchContext, Searcher, make_searcher
 from luthier.tuner.xgboost_model import XgboostModel, relative_throughput
 
 

@@ -124,7 +124,7 @@ class TestEverySearcher:
         def odd(s, d, target):
             (stage,) = s.live_stages()
             if d.choose("cut", [None, {"by": 4}, {"by": 8}], None) is not None:
-                _, inner = s.split(stage, stage.leaves[0], d.choose("by", [2, 4.0, "8"], 2) in (2, 4.0) and 4 or 8)
+                _, inner = s.split(stage, stage.leaves[0], (d.choose("by", [2, 4.0, "8"], 2) in (2, 4.0) and 4) or 8)
                 if d.choose("how", [["a", 1], ["b", 1], ["b", 2]], ["a", 1])[0] == "b":
                     s.unroll(stage, inner)
 
