@@ -41,6 +41,7 @@ MUTATION_RATES = (0.1, 0.25, 0.5)
 STALLED_AFTER = 8
 WORTH_NOTING = 0.01
 LEAST_DOUBT = 0.02
+PRIOR_DOUBT = 0.15
 NEXT_TRIALS = 8
 
 
@@ -83,7 +84,7 @@ class EvolutionarySearch(Searcher):
     def expected_gain(self) -> float | None:
         """The expected improvement (Jones et al., 1998) of the most promising candidates, by the model's predictions
         and by how far off they were for this task."""
-        if len(self._measured) < NEXT_TRIALS or not self._best:
+        if len(self._measured) < NEXT_TRIALS or not self._best or not self._pool:
             return None
         if not self.context.cost_model.ready(self.context.task.key):
             return None
@@ -211,11 +212,14 @@ class EvolutionarySearch(Searcher):
         if not ranked or not recent:
             return 0.0
         rates = np.array([self._best[0].run_s / o.run_s if o.run_s > 0 else 0.0 for o in recent])
-        wrong = rates - np.array(self.scores([o.candidate for o in recent]))
-        doubt = max(float(wrong.std()), LEAST_DOUBT)
+        shift = float((rates - np.array(self.scores([o.candidate for o in recent]))).mean())
+        # how far off the model was before it knew: what it was trained on it knows too well
+        before = [o.candidate.predicted for o in recent]
+        errors = [rate - p for rate, p in zip(rates, before, strict=True) if p is not None]
+        doubt = max(float(np.std(errors)), LEAST_DOUBT) if len(errors) >= NEXT_TRIALS else PRIOR_DOUBT
         gain = 0.0
         for _, score in ranked:
-            z = (score + float(wrong.mean()) - 1.0) / doubt
+            z = (score + shift - 1.0) / doubt
             gain += doubt * (
                 z * 0.5 * math.erfc(-z / math.sqrt(2.0)) + math.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -14,7 +15,9 @@ from luthier.schedule.decide import Default, Random
 from luthier.schedule.space import enumerate_space
 from luthier.tuner.cost_model import COST_MODELS, CostModel, Sample, make_cost_model
 from luthier.tuner.features import FEATURES, SECTIONS, code_hash, extract, section
-from luthier.tuner.search import SEARCHERS, SearchContext, Searcher, make_searcher
+from luthier.tuner.search import SEARCHERS, Observation, SearchContext, Searcher, make_searcher
+from luthier.tuner.search_descent import steps
+from luthier.tuner.task import TuningTask
 from luthier.tuner.xgboost_model import XgboostModel, relative_throughput
 
 
@@ -50,6 +53,82 @@ def test_evolution_goes_on_from_what_is_known(matmul, host):
     best = min(known, key=lambda o: o.run_s).candidate.decisions
     near = [c for c in searcher.propose(12) if sum(c.decisions[k] != v for k, v in best.items()) <= 1]
     assert near
+
+
+def algorithms_space(s, d, target):
+    """Three algorithms of 64 schedules each."""
+    (stage,) = s.live_stages()
+    which = ["slow", "good", "late"].index(d.choose("algorithm", ["slow", "good", "late"], "slow"))
+    s.split(stage, stage.leaves[0], 4 + 64 * which + d.choose("factor", list(range(64)), 0), tail="guard")
+
+
+def trials_by_algorithm(tiny, host, times, trials=48):
+    task = TuningTask(tiny.workload, "algorithms", 1, algorithms_space)
+    model = XgboostModel(pretrained=False)
+    model.ready = lambda task: True  # it ranks from the start, as the pretrained one does
+    searcher = make_searcher("evolutionary", context(task, host, cost_model=model))
+    tried = Counter()
+    while sum(tried.values()) < trials:
+        batch = [Observation(c, times(c.decisions)) for c in searcher.propose(6)]
+        searcher.observe(batch)
+        model.update([Sample(task.key, o.candidate.features, o.run_s) for o in batch])
+        tried.update(o.candidate.decisions["algorithm"] for o in batch)
+    return tried
+
+
+class TestArms:
+    """Algorithms get trials by their promise."""
+
+    def test_one_that_is_far_off_is_left_alone_soon(self, tiny, host):
+        tried = trials_by_algorithm(tiny, host, lambda d: {"slow": 2.0, "good": 1.0, "late": 1.5}[d["algorithm"]])
+        assert tried["good"] > 36 and 1 <= tried["slow"] <= 6 and 1 <= tried["late"] <= 6
+
+    def test_equal_ones_share(self, tiny, host):
+        tried = trials_by_algorithm(tiny, host, lambda d: 1.0 + 0.001 * d["factor"])
+        assert min(tried.values()) >= 8
+
+    def test_one_that_only_fails_is_left_alone(self, tiny, host):
+        tried = trials_by_algorithm(tiny, host, lambda d: math.inf if d["algorithm"] == "late" else 1.0)
+        assert tried["late"] <= 3
+
+
+class TestDescent:
+    def test_steps(self):
+        assert steps(4, [1, 2, 4, 8, 16]) == [2, 8]
+        assert steps(1, [1, 2]) == [2] and steps("a", ["b", "a", "c"]) == ["b", "c"]
+        assert steps(True, [False, True]) == [False] and steps(None, [None]) == []
+        tiles = [[r, c] for r in (1, 2, 4) for c in (1, 2, 3) if r * c < 8]
+        assert steps([2, 2], tiles) == [[1, 2], [2, 1], [2, 3]]
+        assert steps([2, 3], tiles) == [[1, 3], [2, 2]]
+
+    def test_it_walks_down_to_the_optimum(self, tiny, host):
+        def bowl(s, d, target):
+            (stage,) = s.live_stages()
+            x, y = d.choose("x", list(range(1, 41)), 1), d.choose("y", list(range(1, 41)), 1)
+            s.split(stage, stage.leaves[0], x, tail="guard")
+            s.split(stage, stage.leaves[0], y, tail="guard")
+
+        task = TuningTask(tiny.workload, "bowl", 1, bowl)
+        searcher = make_searcher("descent", context(task, host, cost_model=XgboostModel(pretrained=False)))
+        best = math.inf
+        for _ in range(30):
+            batch = [Observation(c, 1.0 + abs(c.decisions["x"] - 9) + abs(c.decisions["y"] - 7)) for c in searcher.propose(4)]
+            searcher.observe(batch)
+            best = min([best, *(o.run_s for o in batch)])
+        assert best == 1.0  # of 1600 schedules, after 120
+
+
+def test_the_expected_gain_falls_as_nothing_better_comes(matmul, host):
+    model = XgboostModel()
+    searcher = make_searcher("evolutionary", context(matmul, host, cost_model=model))
+    assert searcher.expected_gain() is None
+    gains = []
+    for _ in range(12):
+        batch = [measured(c) for c in searcher.propose(8)]
+        searcher.observe(batch)
+        model.update([Sample(matmul.key, o.candidate.features, o.run_s) for o in batch])
+        gains.append(searcher.expected_gain())
+    assert gains[1] > 0.01 > gains[-1] or gains[-1] < 0.5 * gains[1]
 
 
 def learn(model: CostModel, count: int, seed: int = 0, task: str = "t") -> None:
