@@ -84,10 +84,13 @@ class Product:
 
 Layer = Conv | Product
 
+MODEL_BYTES = 100_000_000
+"""Constants of the model that the layers are taken to be part of: as in most models, more than the caches hold."""
+
 
 def task(layer: Layer, target: Target) -> TuningTask:
-    """The layer as a task of its own."""
-    return TuningTask(layer.workload(target), layer.name)
+    """The layer as a task of a model: its weights come from memory, so that times are those of deployed layers."""
+    return TuningTask(layer.workload(target), layer.name, constants_bytes=MODEL_BYTES)
 
 
 def _rectified(x: Compute) -> Compute:

@@ -45,7 +45,7 @@ class Access:
     element     bytes of one element
     moved       bytes in cache lines touched from inside each loop (index 0: all loops; last: one point)
     strides     elements in memory between neighbouring iterations of each loop; 0: the loop does not move it
-    constant    whether it is a weight
+    constant    whether it is a weight, or was made from weights when the model was built
     """
 
     size_bytes: int
@@ -233,12 +233,14 @@ def _access(
 ) -> Access:
     element = dt.size_bytes(source.dtype)
     size = prod(source.shape) * element
-    constant = isinstance(source, Placeholder) and source.constant
+    stage = next((s for s in schedule.stages.values() if s.tensor is source), None)
+    constant = source.constant if isinstance(source, Placeholder) else stage is not None and stage.precomputed
     if not source.shape:
         return Access(size, element, np.full(len(inside), float(element)), [0.0] * steps.shape[1], written, constant)
     shape = np.maximum(np.array(source.shape, float), 1.0)
     reach = np.minimum((inside - 1.0) @ np.abs(matrix).T + 1.0, shape)
-    order = _memory_order(source.shape, _layout_of(schedule, source))
+    layout = schedule.layouts.get(source) if isinstance(source, Placeholder) else stage.layout if stage else None
+    order = _memory_order(source.shape, layout)
     # neighbours in memory share a cache line: those along the innermost dimension, and along the next if it is whole
     d, part, _ = order[-1]
     run = np.minimum(reach[:, d], part)
@@ -251,12 +253,6 @@ def _access(
     for d, loop in zip(*growth.nonzero(), strict=True):
         strides[loop] += _distance(float(growth[d, loop]), _parts_of(int(d), order))
     return Access(size, element, np.minimum(moved, max(size, line_bytes)), strides, written, constant)
-
-
-def _layout_of(schedule: Schedule, source: Source) -> BlockedLayout | None:
-    if isinstance(source, Placeholder):
-        return schedule.layouts.get(source)
-    return next((s.layout for s in schedule.stages.values() if s.tensor is source), None)
 
 
 @lru_cache(maxsize=4096)

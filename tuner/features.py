@@ -23,6 +23,7 @@ import numpy as np
 
 from ..schedule.decide import Json
 from ..schedule.schedule import Schedule
+from ..schedule.stage import Stage
 from ..target import Target
 from ..te.tensor import Compute
 from .access import Access, Nest, arithmetic_of, nest_of
@@ -159,12 +160,18 @@ def _of_task(s: Schedule, target: Target) -> list[float]:
         _log(columns),
         _log(anchor.elements / max(rows * columns, 1)),
         _log(prod(reduced)),
-        _log(sum(p.size_bytes for p in s.workload.inputs if p.constant)),
+        _log(_constant_bytes(s)),
         kernel,
         stride,
         float(len(s.workload.stages)),
         float(target.threads),
     ]
+
+
+def _constant_bytes(s: Schedule) -> int:
+    """Bytes of the weights as the kernel reads them: those that are transformed when the model is built, so."""
+    made = [s.precomputed_for(p) or p for p in s.workload.inputs if p.constant]
+    return sum(prod(m.tensor.shape) * 4 if isinstance(m, Stage) else m.size_bytes for m in made)
 
 
 def _pair(anchor: Compute, name: str) -> float:
