@@ -112,7 +112,8 @@ class TestDescent:
         searcher = make_searcher("descent", context(task, host, cost_model=XgboostModel(pretrained=False)))
         best = math.inf
         for _ in range(30):
-            batch = [Observation(c, 1.0 + abs(c.decisions["x"] - 9) + abs(c.decisions["y"] - 7)) for c in searcher.propose(4)]
+            made = [(c, c.decisions["x"] - 9, c.decisions["y"] - 7) for c in searcher.propose(4)]
+            batch = [Observation(c, 1.0 + abs(x) + abs(y)) for c, x, y in made]
             searcher.observe(batch)
             best = min([best, *(o.run_s for o in batch)])
         assert best == 1.0  # of 1600 schedules, after 120
