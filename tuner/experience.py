@@ -19,7 +19,7 @@ from ..te.parser import parse_workload
 from .cost_model import Sample
 from .database import Database
 from .features import extract
-from .record import Record
+from .record import Record, target_hash
 
 MOST_SAMPLES = 1000
 """Samples that a session takes from tasks other than its own: making them takes one to four milliseconds each."""
@@ -43,9 +43,8 @@ def samples_of(log: Database, target: Target, skip: Container[str] = (), most: i
     share = max(2, most // max(len(groups), 1))
     samples: list[Sample] = []
     for group in groups.values():
-        machine = machine_of(group[0])
-        made, _ = samples_from(_spread(group, share), machine)
-        if machine != target:
+        made, _ = samples_from(_spread(group, share), machine_of(group[0]))
+        if group[0].target_hash != target_hash(target):
             # only times of one machine compare: a group of its own
             name = group[0].key + "@" + group[0].target_hash
             made = [Sample(name, s.features, s.run_s, SIMILAR_WEIGHT) for s in made]

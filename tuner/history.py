@@ -53,7 +53,7 @@ def make_record(
         search=search,
         seed=seed,
         trial=candidate.trial,
-        predicted=predicted,
+        predicted=candidate.predicted if predicted is None else predicted,
         cold=cold,
         worker=worker,
     )
