@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 from ..errors import ExpressionError, ScheduleError
 from ..te.expr import Expr, Var, substitute
@@ -50,17 +51,16 @@ class Algorithms(ScheduleState):
         if st.body is not st.tensor.body:
             raise ScheduleError(f"use_algorithm({st.name}): another stage was inlined into it; call it first")
         try:
-            replacement = ALGORITHMS[name](st.tensor, **parameters)
+            body, producers = _replacement(name, st.tensor, tuple(sorted(parameters.items())))
         except (ExpressionError, TypeError) as e:
             raise ScheduleError(f"use_algorithm({st.name}, {name!r}): {e}") from None
         known = {id(s.tensor) for s in self.stages.values()}
         added = [
             self._add_stage(f"{st.name}.{tensor.name}", tensor, before=st)
-            for tensor in _producers(replacement)
+            for tensor in producers
             if id(tensor) not in known
         ]
-        axes: dict[Var, Expr] = {new.var: old.var for new, old in zip(replacement.axes, st.tensor.axes, strict=True)}
-        st.body = substitute(replacement.body, axes)
+        st.body = body
         st.reduce_roots = ()
         st.leaves = list(st.roots)
         return added
@@ -112,6 +112,17 @@ class Algorithms(ScheduleState):
                     found[id(self[source])] = self[source]
                     queue.append(self[source])
         return list(found.values())
+
+
+@lru_cache(maxsize=256)
+def _replacement(name: str, tensor: Compute, parameters: tuple[tuple[str, int], ...]) -> tuple[Expr, list[Compute]]:
+    """The body that computes ``tensor`` by another algorithm, and all that this depends on, producers first.
+
+    Kept: a search asks for the same again and again.
+    """
+    replacement = ALGORITHMS[name](tensor, **dict(parameters))
+    axes: dict[Var, Expr] = {new.var: old.var for new, old in zip(replacement.axes, tensor.axes, strict=True)}
+    return substitute(replacement.body, axes), _producers(replacement)
 
 
 def _producers(tensor: Compute) -> list[Compute]:

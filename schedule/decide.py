@@ -28,12 +28,12 @@ T = TypeVar("T")
 
 def to_json(value: object) -> Json:
     """Turn tuples into lists, so that a value equals what comes back from JSON."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
     if isinstance(value, (tuple, list)):
         return [to_json(v) for v in value]
     if isinstance(value, Mapping):
         return {str(k): to_json(v) for k, v in value.items()}
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
     raise ScheduleError(
         f"decision value {value!r} is not JSON data; use numbers, strings, booleans and sequences of them"
     )

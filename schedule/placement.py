@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import get_args
 
 from ..errors import ScheduleError
@@ -35,7 +36,7 @@ class Placement(ScheduleState):
         if st.inlined or st.attach is not None:
             raise ScheduleError(f"compute_inline({st.name}): the stage is already placed")
         for consumer in self.consumers(st.tensor):
-            consumer.body = rewrite(consumer.body, lambda e: _inlined(e, st))
+            consumer.body = _with_inlined(consumer.body, st.tensor, st.body)
         st.inlined = True
 
     @primitive
@@ -70,13 +71,20 @@ class Placement(ScheduleState):
                 coordinates.update(tight)
                 inner.update(ranges)
                 bounds.update(ranges)
+            known: dict[tuple[Expr, int], tuple[Expr, int]] = {}  # the reads of a window share most of their indices
             for read in reader.reads():
                 if read.source is not st.tensor:
                     continue
-                found = [
-                    region(simplify(substitute(i, coordinates), bounds), inner, bounds, within=(0, extent - 1))
-                    for i, extent in zip(read.indices, st.tensor.shape, strict=True)
-                ]
+                found: list[tuple[Expr, int]] = []
+                for index in zip(read.indices, st.tensor.shape, strict=True):
+                    i, size = index
+                    if isinstance(i, Const) and 0 <= i.value < size:
+                        found.append((i, 1))
+                        continue
+                    if index not in known:
+                        e = simplify(substitute(i, coordinates), bounds)
+                        known[index] = region(e, inner, bounds, within=(0, size - 1))
+                    found.append(known[index])
                 new_min, new_extent = tuple(m for m, _ in found), tuple(n for _, n in found)
                 if minima is None:
                     minima, extents = new_min, new_extent
@@ -117,14 +125,8 @@ class Placement(ScheduleState):
         """
         st = self[stage]
         _unscheduled(st, "cache_write")
-        axes = tuple(Axis(Var(a.name), a.extent, a.kind) for a in st.tensor.axes)
-        renamed: dict[Var, Expr] = {old.var: new.var for old, new in zip(st.tensor.axes, axes, strict=True)}
-        body = substitute(st.body, renamed)
-        local = Compute(
-            f"{st.name}.local", st.tensor.shape, st.tensor.dtype, axes, body, st.tensor.tag, st.tensor.attrs
-        )
+        local, st.body = _computed_apart(f"{st.name}.local", st.tensor, st.body)
         made = self._add_stage(local.name, local, before=st)
-        st.body = Read(local, tuple(a.var for a in st.tensor.axes), local.dtype)
         st.reduce_roots = ()
         st.leaves = list(st.roots)
         return made
@@ -145,14 +147,11 @@ class Placement(ScheduleState):
         for c in consumers:
             if source not in c.inputs():
                 raise ScheduleError(f"cache_read({source.name}): stage {c.name} does not read it")
-        axes = tuple(Axis(Var(f"{source.name}_{d}"), n, "spatial") for d, n in enumerate(source.shape))
-        body = Read(source, tuple(a.var for a in axes), source.dtype)
-        name = f"{self[tensor].name if isinstance(source, Compute) else source.name}.local"
-        local = Compute(name, source.shape, source.dtype, axes, body)
+        local = _copy_of(f"{self[tensor].name if isinstance(source, Compute) else source.name}.local", source)
         first = next(s for s in self.stages.values() if s in consumers)
         made = self._add_stage(local.name, local, before=first)
         for c in consumers:
-            c.body = rewrite(c.body, lambda e: _redirected(e, source, local))
+            c.body = _with_redirected(c.body, source, local)
         return made
 
     @primitive
@@ -236,11 +235,39 @@ class Placement(ScheduleState):
         return stage.attach[1]
 
 
-def _inlined(e: Expr, producer: Stage) -> Expr | None:
-    if not isinstance(e, Read) or e.source is not producer.tensor:
-        return None
-    indices = [rewrite(i, lambda x: _inlined(x, producer)) for i in e.indices]
-    return substitute(producer.body, {a.var: i for a, i in zip(producer.tensor.axes, indices, strict=True)})
+# What primitives do to expressions depends on immutable trees alone, and a search makes the same schedules of a
+# workload again and again but for their loops: hence the caches, by identity. They also make equal bodies one object.
+
+
+@lru_cache(maxsize=1024)
+def _computed_apart(name: str, tensor: Compute, body: Expr) -> tuple[Compute, Expr]:
+    """A compute of ``body`` under another name, and the expression by which ``tensor`` copies it."""
+    axes = tuple(Axis(Var(a.name), a.extent, a.kind) for a in tensor.axes)
+    renamed: dict[Var, Expr] = {old.var: new.var for old, new in zip(tensor.axes, axes, strict=True)}
+    local = Compute(name, tensor.shape, tensor.dtype, axes, substitute(body, renamed), tensor.tag, tensor.attrs)
+    return local, Read(local, tuple(a.var for a in tensor.axes), local.dtype)
+
+
+@lru_cache(maxsize=1024)
+def _copy_of(name: str, source: Source) -> Compute:
+    axes = tuple(Axis(Var(f"{source.name}_{d}"), n, "spatial") for d, n in enumerate(source.shape))
+    return Compute(name, source.shape, source.dtype, axes, Read(source, tuple(a.var for a in axes), source.dtype))
+
+
+@lru_cache(maxsize=1024)
+def _with_inlined(body: Expr, producer: Compute, producer_body: Expr) -> Expr:
+    def inlined(e: Expr) -> Expr | None:
+        if not isinstance(e, Read) or e.source is not producer:
+            return None
+        indices = [rewrite(i, inlined) for i in e.indices]
+        return substitute(producer_body, {a.var: i for a, i in zip(producer.axes, indices, strict=True)})
+
+    return rewrite(body, inlined)
+
+
+@lru_cache(maxsize=1024)
+def _with_redirected(body: Expr, old: Source, new: Source) -> Expr:
+    return rewrite(body, lambda e: _redirected(e, old, new))
 
 
 def _redirected(e: Expr, old: Source, new: Source) -> Expr | None:
@@ -296,7 +323,8 @@ def _union(
     minima: list[Expr] = []
     extents: list[int] = []
     for d, (am, an, bm, bn) in enumerate(zip(a_min, a_extent, b_min, b_extent, strict=True)):
-        shift = simplify(bm - am, bounds)
+        numbers = am is bm or (isinstance(am, Const) and isinstance(bm, Const))
+        shift = Const(0, "int64") if am is bm else bm - am if numbers else simplify(bm - am, bounds)
         if isinstance(shift, Const):
             s = int(shift.value)
             minima.append(am if s >= 0 else bm)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import ScheduleError
-from ..te.expr import Axis, Expr, Read, Reduce, Var, binary, distinct, free_vars, substitute
-from ..te.tensor import Compute, Source
+from ..te.expr import Axis, Expr, Read, Reduce, Var, binary, free_vars, substitute
+from ..te.tensor import Compute, Source, reads_of, sources_of
 from .axis import LoopAxis, bound_axes, new_axis, value
 from .layout import BlockedLayout
 
@@ -63,7 +63,6 @@ class Stage:
         self.prefetches: list[Prefetching] = []
         self.unswitched = False
         self._names = taken
-        self._reads: tuple[Expr, list[Read]] | None = None
 
     # ------------------------------------------------------------------ structure
 
@@ -103,36 +102,39 @@ class Stage:
         return _unique(name, self._names)
 
     def reads(self) -> list[Read]:
-        """The reads in the body, each node once. Kept for as long as the body stays; primitives ask again and again."""
-        if self._reads is None or self._reads[0] is not self.body:
-            self._reads = (self.body, [e for e in distinct(self.body) if isinstance(e, Read)])
-        return self._reads[1]
+        """The reads in the body, each node once."""
+        return list(reads_of(self.body))
 
     def inputs(self) -> list[Source]:
-        return list(dict.fromkeys(r.source for r in self.reads()))
+        return list(sources_of(self.body))
 
     # ------------------------------------------------------------------ index arithmetic
 
     def coordinates(self) -> dict[Var, Expr]:
         """The value of each variable of ``body`` over the loop variables, region offset included."""
         result: dict[Var, Expr] = {}
+        outer = self._consumers_axes() if self.region_min is not None else {}
         for d, (axis, root) in enumerate(zip(self.tensor.axes, self.roots, strict=True)):
             local = value(root)
             result[axis.var] = (
-                local if self.region_min is None else binary("add", self._resolve(self.region_min[d]), local)
+                local if self.region_min is None else binary("add", self._resolve(self.region_min[d], outer), local)
             )
         for reduce_axis, root in zip(self.reduce_axes, self.reduce_roots, strict=True):
             result[reduce_axis.var] = value(root)
         return result
 
-    def _resolve(self, e: Expr) -> Expr:
+    def _resolve(self, e: Expr, axes: dict[Var, LoopAxis] | None = None) -> Expr:
         """Bring an offset that compute_at found up to date with what the consumers' axes became since."""
+        axes = self._consumers_axes() if axes is None else axes
+        return substitute(e, {v: value(axes[v]) for v in free_vars(e) if v in axes})
+
+    def _consumers_axes(self) -> dict[Var, LoopAxis]:
         axes: dict[Var, LoopAxis] = {}
         stage = self
         while stage.attach is not None:
             stage = stage.attach[0]
             axes.update((a.var, a) for a in stage.axes)
-        return substitute(e, {v: value(axes[v]) for v in free_vars(e) if v in axes})
+        return axes
 
     def loop_bounds(self) -> Bounds:
         """The range of each variable that this stage's loops bind."""

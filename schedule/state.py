@@ -117,6 +117,8 @@ class ScheduleState:
         return found
 
     def _leaf(self, stage: Stage, axis: AxisLike, primitive: str) -> LoopAxis:
+        if isinstance(axis, LoopAxis) and axis in stage.leaves:
+            return axis
         found = self._axis(stage, axis)
         if found not in stage.leaves:
             raise ScheduleError(

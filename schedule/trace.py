@@ -76,14 +76,16 @@ def names_of(workload: Workload) -> Names:
 
 def primitive(method: Callable[P, R]) -> Callable[P, R]:
     """Mark a method of Schedule as a primitive: calls that succeed are recorded."""
-    signature = inspect.signature(method)
+    _, *names = inspect.signature(method).parameters
 
     @functools.wraps(method)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
-        bound = signature.bind(*args, **kwargs)
-        schedule = bound.arguments["self"]
+        schedule: Any = args[0]
         depth = getattr(schedule, "_depth", 0)
-        recorded = {} if depth else {k: _record(schedule, k, v) for k, v in bound.arguments.items() if k != "self"}
+        recorded = {}
+        if not depth:  # arguments that do not fit are the method's own error
+            given = {**dict(zip(names, args[1:], strict=False)), **kwargs}
+            recorded = {k: _record(schedule, k, v) for k, v in given.items()}
         schedule._depth = depth + 1
         try:
             result = method(*args, **kwargs)

@@ -14,6 +14,7 @@ import builtins
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Union
 
 import numpy as np
@@ -98,14 +99,26 @@ class Compute(Source):
 
     def reads(self) -> list[Read]:
         """Every read in the body, each node once, in order of appearance."""
-        return [e for e in distinct(self.body) if isinstance(e, Read)]
+        return list(reads_of(self.body))
 
     def inputs(self) -> list[Tensor]:
         """The tensors that the body reads, each once, in order of appearance."""
-        return list(dict.fromkeys(r.source for r in self.reads()))  # type: ignore[misc]
+        return list(sources_of(self.body))  # type: ignore[arg-type]
 
 
 Tensor = Union[Placeholder, Compute]
+
+
+@lru_cache(maxsize=4096)
+def reads_of(body: Expr) -> tuple[Read, ...]:
+    """Every read in an expression, each node once, in order of appearance. Kept: schedules ask again and again."""
+    return tuple(e for e in distinct(body) if isinstance(e, Read))
+
+
+@lru_cache(maxsize=4096)
+def sources_of(body: Expr) -> tuple[Source, ...]:
+    """What an expression reads, each source once, in order of appearance."""
+    return tuple(dict.fromkeys(r.source for r in reads_of(body)))
 
 
 def _shape(shape: Sequence[int] | int, what: str) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..schedule.decide import Decisions
-from .record import decisions_hash
+from .record import canonical_json, decisions_hash
 
 Features = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -19,7 +20,8 @@ Features = np.ndarray[Any, np.dtype[np.float32]]
 class Candidate:
     """A schedule's decisions and trace, with the features that a cost model ranks it by.
 
-    trial  its number within the search of its task; 0 is the default schedule
+    trial      its number within the search of its task; 0 is the default schedule
+    predicted  the cost model's score when it was proposed, larger is better; None: it was not asked
     """
 
     decisions: Decisions
@@ -27,8 +29,16 @@ class Candidate:
     space: str = ""
     features: Features | None = field(default=None, repr=False)
     trial: int = 0
+    predicted: float | None = None
 
     @cached_property
     def hash(self) -> str:
         """The part of a record's identity that comes from the schedule."""
         return decisions_hash(self.decisions, self.space)
+
+    @cached_property
+    def schedule_hash(self) -> str:
+        """Equal for equal schedules, whatever decisions led there; the decisions' own where there is no trace."""
+        if self.trace is None:
+            return self.hash
+        return hashlib.sha256(canonical_json(self.trace).encode()).hexdigest()[:24]

@@ -21,15 +21,23 @@ Scores = np.ndarray[Any, np.dtype[np.float64]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """What a model learns from. task: key that groups samples; run_s: seconds, infinity for a failure."""
+    """What a model learns from.
+
+    task    key that groups samples: only times of one task compare
+    run_s   seconds, infinity for a failure
+    weight  how much it counts against samples of other tasks
+    """
 
     task: str
     features: Features
     run_s: float
+    weight: float = 1.0
 
 
 class CostModel(ABC):
-    """Base of all cost models; made with the session's seed."""
+    """Base of all cost models; made with the session's seed. learns: whether :meth:`update` has any use."""
+
+    learns = True
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
@@ -53,6 +61,8 @@ COST_MODELS: Registry[CostModel] = Registry("cost model", "luthier.cost_models",
 @COST_MODELS.register("random")
 class RandomModel(CostModel):
     """Scores at random."""
+
+    learns = False
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__(seed)

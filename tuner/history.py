@@ -53,7 +53,7 @@ def make_record(
         search=search,
         seed=seed,
         trial=candidate.trial,
-        predicted=predicted,
+        predicted=candidate.predicted if predicted is None else predicted,
         cold=cold,
         worker=worker,
     )
@@ -73,7 +73,8 @@ def known_observations(task: TuningTask, target: Target, records: Sequence[Recor
     for r in chosen:
         schedule = replay(task, target, r)
         if schedule is not None:
-            candidate = Candidate(r.decisions, r.trace, r.space, extract(schedule, target), r.trial)
+            # the trace with this session's names: equal for equal schedules
+            candidate = Candidate(r.decisions, schedule.to_json(), r.space, extract(schedule, target), r.trial)
             observations.append(Observation(candidate, r.best_s))
     return observations
 

@@ -2,8 +2,9 @@
 
 A task's search is taken to make equal steps each time its trials double: what the last doubling gained, the next
 one may gain half of. A task that was hardly explored has a prior instead, scaled by its headroom: how far it is from
-a roofline made of the target's arithmetic rate (or the best seen, if higher) and of its memory's. (Compare the
-gradient of Zheng et al., "Ansor", OSDI 2020; weights are uses x time there too.)
+a roofline made of the target's arithmetic rate (or the best seen, if higher) and of its memory's; where the searcher
+predicts less, that counts (:meth:`.Searcher.expected_gain`), so that tuning stops when its model sees nothing better.
+(Compare the gradient of Zheng et al., "Ansor", OSDI 2020; weights are uses x time there too.)
 """
 
 from __future__ import annotations
@@ -96,6 +97,9 @@ class TaskScheduler:
     def doubling_gain(self, t: TaskProgress) -> float:
         """The fraction of a task's time that as many trials again are expected to save."""
         prior = PRIOR_GAIN / (1.0 + t.submitted / PRIOR_TRIALS) * self.headroom(t)
+        predicted = t.searcher.expected_gain() if t.searcher is not None else None
+        if predicted is not None:
+            prior = min(prior, predicted)
         half = t.history[len(t.history) // 2 - 1] if len(t.history) >= 2 else math.inf
         if not math.isfinite(half) or not math.isfinite(t.best_s):
             return prior

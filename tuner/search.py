@@ -4,17 +4,21 @@
     candidates = searcher.propose(16)        # measure them ...
     searcher.observe(results)                # ... and let it learn
 
-Whatever the searcher, trial 0 is the default schedule, and no candidate is proposed twice or after it is in the log.
-Next: :mod:`.search_random`, :mod:`.search_grid`, :mod:`.search_evolutionary`.
+Whatever the searcher, trial 0 is the default schedule, and no schedule is proposed twice or after it is in the log: not
+under other decisions either. Next: :mod:`.search_random`, :mod:`.search_grid`, :mod:`.search_descent`,
+:mod:`.search_evolutionary`.
 """
 
 from __future__ import annotations
 
+import math
 import random
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import numpy as np
 
 from ..errors import ScheduleError
 from ..schedule.decide import Decider, Default
@@ -39,8 +43,9 @@ class Observation:
 class SearchContext:
     """What a searcher works with.
 
-    seen    hashes of candidates that must not be proposed: those in the log, then also those that were proposed
-    known   what an earlier session measured
+    seen       hashes of candidates that must not be proposed: those in the log, then also those that were proposed
+    schedules  the same by :attr:`.Candidate.schedule_hash`: other decisions may make the same schedule
+    known      what an earlier session measured
     """
 
     task: TuningTask
@@ -49,6 +54,10 @@ class SearchContext:
     cost_model: CostModel = field(default_factory=RandomModel)
     seen: set[str] = field(default_factory=set)
     known: Sequence[Observation] = ()
+    schedules: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.schedules.update(o.candidate.schedule_hash for o in self.known)
 
 
 class Searcher(ABC):
@@ -70,7 +79,7 @@ class Searcher(ABC):
                 chosen.append(self._take(default))
         if len(chosen) < n:
             for candidate in self.generate(n - len(chosen)):
-                if candidate.hash not in self.context.seen:
+                if self.is_new(candidate):
                     chosen.append(self._take(candidate))
                 if len(chosen) == n:
                     break
@@ -82,6 +91,22 @@ class Searcher(ABC):
 
     def observe(self, results: Sequence[Observation]) -> None:  # noqa: B027  (not all searchers learn)
         """Learn from measured candidates; they need not be all that were proposed, or be in that order."""
+
+    def expected_gain(self) -> float | None:
+        """The fraction of the task's time that its next trials can be expected to save; None: this cannot be told."""
+        return None
+
+    def is_new(self, candidate: Candidate) -> bool:
+        """Whether neither these decisions nor this schedule were proposed or are in the log."""
+        return candidate.hash not in self.context.seen and candidate.schedule_hash not in self.context.schedules
+
+    def scores(self, candidates: Sequence[Candidate]) -> list[float]:
+        """What the cost model thinks of candidates; one finite number each, larger is better."""
+        if not candidates:
+            return []
+        features = np.stack([c.features for c in candidates if c.features is not None])
+        scores = self.context.cost_model.predict(self.context.task.key, features)
+        return [float(s) if math.isfinite(s) else -math.inf for s in scores]
 
     def make(self, decider: Decider) -> Candidate | None:
         """Run the task's space; None where the decisions do not go together, or the candidate was seen before."""
@@ -96,12 +121,23 @@ class Searcher(ABC):
         bare = Candidate(schedule.decisions, None, self.context.task.space_name)
         if bare.hash in self.context.seen:
             return None
-        features = extract(schedule, self.context.target)
-        return Candidate(schedule.decisions, schedule.to_json(), bare.space, features)
+        made = Candidate(schedule.decisions, schedule.to_json(), bare.space)
+        if made.schedule_hash in self.context.schedules:
+            self.context.seen.add(made.hash)  # the same schedule by other decisions
+            return None
+        return replace(made, features=extract(schedule, self.context.target))
 
     def _take(self, candidate: Candidate) -> Candidate:
         self.context.seen.add(candidate.hash)
-        numbered = Candidate(candidate.decisions, candidate.trace, candidate.space, candidate.features, self.proposed)
+        self.context.schedules.add(candidate.schedule_hash)
+        predicted = candidate.predicted
+        if (
+            predicted is None
+            and candidate.features is not None
+            and self.context.cost_model.ready(self.context.task.key)
+        ):
+            predicted = next((s for s in self.scores([candidate]) if math.isfinite(s)), None)
+        numbered = replace(candidate, trial=self.proposed, predicted=predicted)
         self.proposed += 1
         return numbered
 
@@ -111,7 +147,7 @@ SEARCHERS: Registry[Searcher] = Registry("search", "luthier.searchers", Searcher
 
 def find_searcher(name: str) -> type[Searcher]:
     """The class of a searcher. Raises TuningError when the name is unknown."""
-    from . import search_evolutionary, search_grid, search_random  # noqa: F401  (they register themselves)
+    from . import search_descent, search_evolutionary, search_grid, search_random  # noqa: F401  (they register themselves)
 
     return SEARCHERS.get(name)
 

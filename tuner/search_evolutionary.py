@@ -1,30 +1,48 @@
-"""Evolutionary search guided by a cost model (after Zheng et al., "Ansor", OSDI 2020, with fewer parts).
+"""The default search: evolution guided by a cost model (after Zheng et al., "Ansor", OSDI 2020, with fewer parts), then
+coordinate descent around the best.
 
-A pool holds candidates that were made and not measured. Each proposal breeds more, from the best measured ones, from
-those of the pool that the model likes, and at random; then the model ranks the whole pool, and the top is taken. A
-share of every batch is random, so that the model also sees what it does not believe in. Until the model is ready,
-proposals are random, half of them mutations of the best so far.
+A pool holds candidates that were made and not measured: random ones, the default schedule of each algorithm, what is
+one step from the best (:mod:`.search_descent`), and children of the best measured and of those that the model likes.
+The model ranks the whole pool; the top is taken, with two exceptions. Each *algorithm* (the decision of that name) is
+an arm of a bandit, which gets its share of trials by its promise: the upper confidence bound of Auer et al. (Machine
+Learning, 2002), on the best rate of an arm and not the mean (as Cicirello and Smith, AAAI 2005, for searches that look
+for a maximum). And when nothing better came for a while, every other trial is one step from the best.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from ..schedule.decide import Decisions, Mutate, Random
+from ..errors import ScheduleError
+from ..schedule.decide import Decisions, Json, Mutate, Random
 from .candidate import Candidate
+from .record import canonical_json
 from .search import SEARCHERS, Observation, SearchContext, Searcher
+from .search_descent import Around, neighbours
 from .search_random import ATTEMPTS
 
+ARMS = "algorithm"
+"""The decision whose options share the trials."""
+EXPLORATION = 0.08
 POOL = 1024
+FIRST_POOL = 96
 BROOD = 32
 GENERATIONS = 2
 ELITE = 24
-RANDOM_SHARE = 0.15
+RANDOM_SHARE = 0.06
 RANDOM_PARENTS = 0.25
 CROSSOVER = 0.3
 MUTATION_RATES = (0.1, 0.25, 0.5)
+STALLED_AFTER = 8
+WORTH_NOTING = 0.01
+LEAST_DOUBT = 0.02
+PRIOR_DOUBT = 0.15
+NEXT_TRIALS = 8
 
 
 @SEARCHERS.register("evolutionary")
@@ -33,28 +51,53 @@ class EvolutionarySearch(Searcher):
 
     def __init__(self, context: SearchContext) -> None:
         super().__init__(context)
+        self._measured: list[Observation] = []
         self._best: list[Observation] = []
         self._pool: dict[str, Candidate] = {}
+        self._near: set[str] = set()
+        self._centre = ""
+        self._since_better = 0
+        self._gain: float | None = None
         self.observe(context.known)
 
     def observe(self, results: Sequence[Observation]) -> None:
-        good = [r for r in results if np.isfinite(r.run_s)]
+        good = [r for r in results if np.isfinite(r.run_s) and r.run_s > 0]
+        before = self._best[0].run_s if self._best else math.inf
         self._best = sorted([*self._best, *good], key=lambda r: r.run_s)[:ELITE]
+        self._measured += results
+        self._gain = None
+        if good and self._best[0].run_s < (1.0 - WORTH_NOTING) * before:
+            self._since_better = 0
+        else:
+            self._since_better += len(results)
 
     def generate(self, n: int) -> Iterable[Candidate]:
-        """Yield the population in the order of the model's belief, random candidates mixed in; then random ones."""
-        if self.context.cost_model.ready(self.context.task.key):
-            ranked = self._evolve()
-            guided = max(1, n - sum(self.rng.random() < RANDOM_SHARE for _ in range(n)))
-            yield from ranked[:guided]
-            yield from self._random(n - guided)
-            yield from ranked[guided:]
-        yield from self._random(n)
+        """Yield the population by the model's belief and the algorithms' promise; then random ones.
 
-    def _random(self, n: int) -> Iterable[Candidate]:
+        Until the model is ready candidates are random, every other one a mutation of the best so far.
+        """
+        if self.context.cost_model.ready(self.context.task.key):
+            self._evolve()
+            yield from self._chosen(self._ranked())
+        yield from self._random()
+
+    def expected_gain(self) -> float | None:
+        """The expected improvement (Jones et al., 1998) of the most promising candidates, by the model's predictions
+        and by how far off they were for this task."""
+        if len(self._measured) < NEXT_TRIALS or not self._best or not self._pool:
+            return None
+        if not self.context.cost_model.ready(self.context.task.key):
+            return None
+        if self._gain is None:
+            self._gain = self._expected_gain()
+        return self._gain
+
+    # ------------------------------------------------------------------ the population
+
+    def _random(self) -> Iterator[Candidate]:
         """Fresh draws; before the model knows the task every other one is near the best so far."""
         misses = made = 0
-        while misses < ATTEMPTS and made < n:
+        while misses < ATTEMPTS:
             near = self._best and made % 2 and not self.context.cost_model.ready(self.context.task.key)
             candidate = self.make(self._mutation(self._parents()) if near else Random(self.rng))
             misses = misses + 1 if candidate is None else 0
@@ -62,32 +105,52 @@ class EvolutionarySearch(Searcher):
                 made += 1
                 yield candidate
 
-    def _evolve(self) -> list[Candidate]:
-        """Breed, and return the pool, best score first."""
-        ranked = self._ranked()
+    def _evolve(self) -> None:
+        """Fill the pool at first, keep it up with the best, and breed."""
+        if not self._measured and not self._pool:
+            for algorithm in self._algorithms():
+                self._add(self.make(Around({ARMS: algorithm})))
+        if len(self._pool) < FIRST_POOL:
+            for _ in range(FIRST_POOL - len(self._pool)):
+                self._add(self.make(Random(self.rng)))
+        self._step_around_the_best()
         for _ in range(GENERATIONS):
             parents = self._parents()
-            parents += [c.decisions for c in ranked[:ELITE]]
+            parents += [c.decisions for c, _ in self._ranked()[:ELITE]]
             for _ in range(BROOD):
                 wild = self.rng.random() < RANDOM_PARENTS
-                candidate = self.make(Random(self.rng) if wild else self._mutation(parents))
-                if candidate is not None:
-                    self._pool[candidate.hash] = candidate
-            ranked = self._ranked()
-        self._pool = {c.hash: c for c in ranked[:POOL]}
-        return ranked
+                self._add(self.make(Random(self.rng) if wild else self._mutation(parents)))
+        self._pool = {c.schedule_hash: c for c, _ in self._ranked()[:POOL]}
 
-    def _ranked(self) -> list[Candidate]:
-        """The candidates of the pool that are still to be measured, best score first."""
-        waiting = [c for c in self._pool.values() if c.hash not in self.context.seen]
-        order = np.argsort(-np.array(self._scores(waiting)), kind="stable")
-        return [waiting[i] for i in order]
+    def _add(self, candidate: Candidate | None) -> None:
+        if candidate is not None:
+            self._pool.setdefault(candidate.schedule_hash, candidate)
 
-    def _scores(self, candidates: Sequence[Candidate]) -> list[float]:
-        if not candidates:
+    def _step_around_the_best(self) -> None:
+        """Put what is one step from the best, measured or default, into the pool."""
+        centre = self._best[0].candidate.decisions if self._best else {}
+        if canonical_json(centre) == self._centre:
+            return
+        self._centre = canonical_json(centre)
+        self._near = set()
+        for candidate in neighbours(self, centre):
+            self._add(candidate)
+            self._near.add(candidate.schedule_hash)
+
+    def _algorithms(self) -> Sequence[Json]:
+        probe = Around({})
+        try:
+            self.context.task.instantiate(probe, self.context.target)
+        except ScheduleError:
             return []
-        features = np.stack([c.features for c in candidates if c.features is not None])
-        return [float(x) for x in self.context.cost_model.predict(self.context.task.key, features)]
+        return probe.options.get(ARMS, [])
+
+    def _ranked(self) -> list[tuple[Candidate, float]]:
+        """The candidates of the pool that are still to be measured with their scores, best first."""
+        waiting = [c for c in self._pool.values() if self.is_new(c)]
+        scores = self.scores(waiting)
+        order = sorted(range(len(waiting)), key=lambda i: -scores[i])
+        return [(waiting[i], scores[i]) for i in order]
 
     def _parents(self) -> list[Decisions]:
         return [r.candidate.decisions for r in self._best]
@@ -105,3 +168,63 @@ class EvolutionarySearch(Searcher):
 
     def _rank(self, count: int) -> int:
         return min(int(self.rng.expovariate(4.0 / count)), count - 1)
+
+    # ------------------------------------------------------------------ the choice
+
+    def _chosen(self, ranked: Sequence[tuple[Candidate, float]]) -> Iterator[Candidate]:
+        """The pool in the order in which to measure it."""
+        queues: dict[str, deque[Candidate]] = defaultdict(deque)
+        promise: dict[str, float] = {}
+        for place, (candidate, score) in enumerate(ranked):
+            arm = _arm(candidate)
+            # before an arm was measured, its best candidate's place among all says what it promises
+            promise.setdefault(arm, 1.0 - place / len(ranked))
+            queues[arm].append(replace(candidate, predicted=score if math.isfinite(score) else None))
+        tried = Counter(_arm(o.candidate) for o in self._measured)
+        for arm in tried:
+            promise[arm] = self._best_rate(arm)
+        turn = 0
+        while any(queues.values()):
+            turn += 1
+            total = sum(tried.values()) + 1
+            arm = max(
+                (a for a, q in queues.items() if q),
+                key=lambda a: promise[a] + EXPLORATION * math.sqrt(2.0 * math.log(total) / (tried[a] + 1)),
+            )
+            queue, position = queues[arm], 0
+            if self.rng.random() < RANDOM_SHARE:
+                position = self.rng.randrange(len(queue))
+            elif self._since_better >= STALLED_AFTER and turn % 2:
+                position = next((i for i, c in enumerate(queue) if c.schedule_hash in self._near), 0)
+            candidate = queue[position]
+            del queue[position]
+            tried[arm] += 1
+            yield candidate
+
+    def _best_rate(self, arm: str) -> float:
+        """The best rate of an algorithm over the best of all; 0 where only failures are known."""
+        times = [o.run_s for o in self._measured if _arm(o.candidate) == arm and o.run_s > 0]
+        return self._best[0].run_s / min(times) if self._best and times else 0.0
+
+    def _expected_gain(self) -> float:
+        recent = [o for o in self._measured if o.candidate.features is not None][-8 * NEXT_TRIALS :]
+        ranked = self._ranked()[:NEXT_TRIALS]
+        if not ranked or not recent:
+            return 0.0
+        rates = np.array([self._best[0].run_s / o.run_s if o.run_s > 0 else 0.0 for o in recent])
+        shift = float((rates - np.array(self.scores([o.candidate for o in recent]))).mean())
+        # how far off the model was before it knew: what it was trained on it knows too well
+        before = [o.candidate.predicted for o in recent]
+        errors = [rate - p for rate, p in zip(rates, before, strict=True) if p is not None]
+        doubt = max(float(np.std(errors)), LEAST_DOUBT) if len(errors) >= NEXT_TRIALS else PRIOR_DOUBT
+        gain = 0.0
+        for _, score in ranked:
+            z = (score + shift - 1.0) / doubt
+            gain += doubt * (
+                z * 0.5 * math.erfc(-z / math.sqrt(2.0)) + math.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
+            )
+        return min(max(gain / (1.0 + gain), 0.0), 1.0) if math.isfinite(gain) else 0.0
+
+
+def _arm(candidate: Candidate) -> str:
+    return canonical_json(candidate.decisions.get(ARMS))

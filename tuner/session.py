@@ -21,6 +21,7 @@ from ..target import Target
 from ..te.workload import Workload
 from .cost_model import CostModel, Sample, make_cost_model
 from .database import Database
+from .experience import samples_of
 from .history import known_observations, make_record, replay
 from .measure import Measurer, MeasureResult
 from .progress import Progress
@@ -66,6 +67,8 @@ def tune(
     chosen = tuning_tasks(tasks, pattern)
     model = make_cost_model(cost_model, seed)
     with measurer or Measurer(target) as measurer, Progress(progress, budget_s, trials) as shown:
+        if model.learns:
+            model.update(samples_of(log, target, skip={t.key for t in chosen}))
         states = [_start(t, log, target, search, model, seed) for t in chosen]
         scheduler = TaskScheduler(states, target, stop_below)
         session = _Session(log, target, measurer, model, scheduler, shown, search, seed)

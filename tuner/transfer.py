@@ -182,7 +182,7 @@ def wasted(schedule: Schedule) -> float:
     """How many times the points of the main stage its loops would cover if all tiles were full; 1 where they are."""
     main = max(schedule.live_stages(), key=arithmetic_of)
     points = prod(main.tensor.shape) * prod(a.extent for a in main.reduce_axes)
-    return nest_of(main, 64).points / max(points, 1)
+    return nest_of(schedule, main, 64).points / max(points, 1)
 
 
 def _named(n: Neighbour) -> str:

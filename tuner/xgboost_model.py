@@ -1,5 +1,9 @@
 """The cost model that ships: gradient-boosted trees (after Chen et al., "Learning to Optimize Tensor Programs", NeurIPS
-2018), one ensemble for all tasks of a session. Times count relative to the best of their task.
+2018), in two layers.
+
+The lower layer was trained when Luthier was made (:mod:`.pretrained`), on layers of many kinds: it ranks candidates of
+a task that was never measured. The upper one is trained in the session on what was measured, of all its tasks and of
+those in the log, and corrects the lower one: it learns what remains of the order within each task.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import numpy as np
 
 from .candidate import Features
 from .cost_model import COST_MODELS, CostModel, Sample, Scores
+from .pretrained import load_pretrained
 
 Objective = Literal["rank:pairwise", "reg:squarederror"]
 
@@ -23,21 +28,24 @@ LARGEST_GROUP = 512
 class XgboostModel(CostModel):
     """Ranks by relative throughput: a task's best time over a sample's, 0 for a failure.
 
-    objective  ``reg:squarederror`` learns the value, ``rank:pairwise`` only the order; with a few hundred samples the
-               former orders unseen candidates better, in less time
-    rounds     trees in the ensemble
+    objective   ``reg:squarederror`` learns the value, ``rank:pairwise`` only the order
+    rounds      trees of the upper layer
+    pretrained  whether to start from the model that ships; without one, a task is ranked once it was measured
     """
 
-    def __init__(self, seed: int = 0, objective: Objective = "reg:squarederror", rounds: int = 60) -> None:
+    def __init__(
+        self, seed: int = 0, objective: Objective = "reg:squarederror", rounds: int = 60, pretrained: bool = True
+    ) -> None:
         super().__init__(seed)
         self.objective, self.rounds = objective, rounds
+        self._base: Any = load_pretrained() if pretrained else None
         self._samples: dict[str, list[Sample]] = defaultdict(list)
         self._booster: Any = None
         self._trained_on = 0
         self._count = 0
 
     def update(self, samples: Sequence[Sample]) -> None:
-        """Learn. The ensemble is made anew once the samples have grown by a tenth."""
+        """Learn. The upper layer is made anew once the samples have grown by a tenth."""
         for s in samples:
             self._samples[s.task].append(s)
         self._count += len(samples)
@@ -45,13 +53,16 @@ class XgboostModel(CostModel):
             self._train()
 
     def ready(self, task: str) -> bool:
-        group = self._samples.get(task, ())
-        return self._booster is not None and len(group) >= FEWEST_SAMPLES
+        if self._base is not None:
+            return True
+        return self._booster is not None and len(self._samples.get(task, ())) >= FEWEST_SAMPLES
 
     def predict(self, task: str, features: Features) -> Scores:
-        if self._booster is None or not len(features):
-            return np.zeros(len(features))
-        scores: Scores = np.asarray(self._booster.inplace_predict(features), np.float64)
+        scores = np.zeros(len(features))
+        if len(features):
+            for layer in (self._base, self._booster):
+                if layer is not None:
+                    scores += np.asarray(layer.inplace_predict(features), np.float64)
         return scores
 
     def _train(self) -> None:
@@ -60,15 +71,26 @@ class XgboostModel(CostModel):
         groups = [_newest(g) for g in self._samples.values() if _has_contrast(g)]
         if not groups or sum(map(len, groups)) < FEWEST_SAMPLES:
             return
+        features = np.stack([s.features for g in groups for s in g])
+        starts = np.cumsum([0, *(len(g) for g in groups)])
+        labels = np.concatenate([relative_throughput(g) for g in groups])
+        if self._base is not None:
+            labels -= np.asarray(self._base.inplace_predict(features), np.float64)
+            for a, b in zip(starts[:-1], starts[1:], strict=True):  # only the order within a task counts
+                labels[a:b] -= labels[a:b].mean()
+        weights = np.array([s.weight for g in groups for s in g])
+        by_group = self.objective != "reg:squarederror"
         data = xgboost.DMatrix(
-            np.stack([s.features for g in groups for s in g]),
-            label=np.concatenate([relative_throughput(g) for g in groups]),
-            qid=np.repeat(np.arange(len(groups)), [len(g) for g in groups]),
+            features,
+            label=labels - labels.min() if by_group else labels,
+            weight=np.array([g[0].weight for g in groups]) if by_group else weights,
+            qid=np.repeat(np.arange(len(groups)), [len(g) for g in groups]) if by_group else None,
         )
         parameters = {
             "objective": self.objective,
-            "max_depth": 4,
-            "eta": 0.2,
+            "max_depth": 4 if len(labels) < 1000 else 6,
+            "eta": 0.2 if self._base is None else 0.15,
+            "base_score": 0.0 if self._base is not None and not by_group else 0.5,
             "subsample": 0.9,
             "colsample_bytree": 0.7,
             "tree_method": "hist",
@@ -77,7 +99,7 @@ class XgboostModel(CostModel):
             "seed": self.seed,
             "verbosity": 0,
         }
-        if self.objective == "rank:pairwise":
+        if by_group:
             parameters |= {"lambdarank_pair_method": "mean", "lambdarank_num_pair_per_sample": 16}
         self._booster = xgboost.train(parameters, data, self.rounds)
         self._booster.set_param({"nthread": 1})
@@ -86,7 +108,8 @@ class XgboostModel(CostModel):
 
 def relative_throughput(group: Sequence[Sample]) -> Scores:
     """The best time of the group over each sample's: 1 for the best, 0 for a failure."""
-    times = np.array([s.run_s for s in group])
+    times = np.array([s.run_s for s in group], float)
+    times[~(times > 0)] = np.inf  # NaN, and what no clock can have measured
     return float(times.min()) / times if np.isfinite(times).any() else np.zeros(len(times))
 
 

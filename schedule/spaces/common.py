@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ...errors import ScheduleError
 from ...target import Target
@@ -86,6 +87,7 @@ class Window:
         inside = sum(0 <= o * self.stride + t < self.inputs for o in range(self.outputs) for t in taps)
         return inside / max(1, self.outputs * self.taps)
 
+    @lru_cache(maxsize=4096)  # noqa: B019  (windows are small and few)
     def border_cuts(self, tile: int, limit: int = 3) -> list[int]:
         """Cuts of the loop over tiles of outputs that set apart the tiles where some tap falls on padding.
 

@@ -8,6 +8,7 @@ structure; the cutting is done by ``partition``).
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import prod
 from typing import cast
 
@@ -58,7 +59,7 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
         general(s, d, target)
         return
     out, conv = isolated
-    algorithms = ["direct", *(f"winograd{m}" for m in winograd_tiles(anchor, lanes))]
+    algorithms = ("direct", *(f"winograd{m}" for m in winograd_tiles(anchor, lanes)))
     algorithm = d.choose("algorithm", algorithms, default_algorithm(anchor, algorithms, target))
     if algorithm != "direct":
         winograd(s, d, target, conv, out, int(algorithm.removeprefix("winograd")))
@@ -244,7 +245,8 @@ def window(s: Schedule, d: Decider, target: Target) -> None:
 # ---------------------------------------------------------------------------------------- parts
 
 
-def default_algorithm(anchor: Compute, algorithms: list[str], target: Target) -> str:
+@lru_cache(maxsize=256)
+def default_algorithm(anchor: Compute, algorithms: tuple[str, ...], target: Target) -> str:
     """The algorithm of which the estimate expects the least time."""
     steps = 1
     for axis in anchor.reduce_axes:
@@ -312,6 +314,7 @@ def flat_windows(window_y: Window, window_x: Window) -> tuple[Window, Window]:
     return Window(1, 1, 1, 1, 1, 0), Window(pixels, pixels, 1, 1, 1, 0)
 
 
+@lru_cache(maxsize=256)
 def gains_flat(window_y: Window, window_x: Window, channel_tiles: int, anchor: Compute, target: Target) -> bool:
     """Whether register tiles cover an image's pixels much better in one dimension than row by row."""
 
@@ -322,10 +325,11 @@ def gains_flat(window_y: Window, window_x: Window, channel_tiles: int, anchor: C
     return cost(*flat_windows(window_y, window_x)) < FLAT_GAIN * cost(window_y, window_x)
 
 
+@lru_cache(maxsize=256)
 def tile_options(
     window_y: Window, window_x: Window, channel_tiles: int, anchor: Compute, target: Target
 ) -> tuple[list[list[int]], list[int]]:
-    """Register tiles that fit, and the one that the estimate prefers."""
+    """Register tiles that fit, and the one that the estimate prefers. Kept: a search asks again for each candidate."""
     columns = range(1, min(window_x.outputs, 28) + 1)
     rows = [r for r in (1, 2, 3, 4, 7) if r <= window_y.outputs]
     groups = int(cast(int, anchor.attrs.get("groups", 1)))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ...target import Target
 from ..axis import LoopAxis
@@ -69,9 +70,7 @@ def choose(d: Decider, size: Size, target: Target) -> Choice:
     block = d.choose("tile_rows", row_options(size), plan.rows)
     planned = plan.columns if plan.rows == block else size.tiles_x
     columns = d.choose("tile_columns", column_options(size, block, whole), planned)
-    tiles = list(_product_tiles(size, block * columns, target))
-    best = min(tiles, key=lambda t: _product_cost(t, block, columns, size, target))
-    points, vectors = d.choose("product_tile", [list(t) for t in tiles], list(best))
+    points, vectors = d.choose("product_tile", *_product_tile_options(size, block, columns, target))
     groups = channel_groups(size.out_blocks, vectors)
     group = d.choose("channel_group", groups, max((g for g in groups if g <= plan.group), default=groups[0]))
     steps = d.choose("unroll_channels", [1, 2, 4], min(2, default_unroll(points * vectors, target)))
@@ -130,6 +129,14 @@ def _block_ends(size: Size, c: Choice) -> list[int]:
     rows = (c.block, size.tiles_y % c.block)
     columns = (c.columns, size.tiles_x % c.columns)
     return sorted({r * x for r in rows for x in columns if r and x})
+
+
+@lru_cache(maxsize=1024)
+def _product_tile_options(size: Size, block: int, columns: int, target: Target) -> tuple[list[list[int]], list[int]]:
+    """The register tiles, and the one that the estimate prefers. Kept: a search asks again for each candidate."""
+    tiles = list(_product_tiles(size, block * columns, target))
+    best = min(tiles, key=lambda t: _product_cost(t, block, columns, size, target))
+    return [list(t) for t in tiles], list(best)
 
 
 def _product_tiles(size: Size, tiles: int, target: Target) -> Iterator[tuple[int, int]]:

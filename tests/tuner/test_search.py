@@ -1,101 +1,28 @@
-"""One conformance suite for every searcher, one for every cost model; then what is special to each."""
+"""What is special to each searcher and cost model; what all must do is in conformance/."""
 
 from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 
 import numpy as np
 import pytest
+from made_up_machine import measured
 
-from luthier.errors import ScheduleError, TuningError
+from luthier.errors import TuningError
 from luthier.schedule.decide import Default, Random
 from luthier.schedule.space import enumerate_space
-from luthier.tuner.candidate import Candidate
 from luthier.tuner.cost_model import COST_MODELS, CostModel, Sample, make_cost_model
-from luthier.tuner.features import FEATURES, SECTIONS, extract
+from luthier.tuner.features import FEATURES, SECTIONS, code_hash, extract, section
 from luthier.tuner.search import SEARCHERS, Observation, SearchContext, Searcher, make_searcher
+from luthier.tuner.search_descent import steps
 from luthier.tuner.task import TuningTask
 from luthier.tuner.xgboost_model import XgboostModel, relative_throughput
 
 
 def context(task, target, **options) -> SearchContext:
     return SearchContext(task, target, **options)
-
-
-def measured(candidate: Candidate) -> Observation:
-    """A made-up machine: fast where tiles are large, up to the registers; some candidates fail."""
-    tile = candidate.decisions.get("tile", [candidate.decisions.get("factor", 1), 1])
-    rows, vectors = tile[0], tile[-1]
-    if rows == 3:
-        return Observation(candidate, math.inf)
-    return Observation(candidate, 1.0 / min(rows * vectors, 24) + 0.01 * candidate.decisions.get("unroll_k", 1))
-
-
-@pytest.mark.parametrize("name", ["random", "grid", "evolutionary"])
-class TestEverySearcher:
-    def test_trial_0_is_the_default(self, name, matmul, host):
-        first, *others = make_searcher(name, context(matmul, host)).propose(5)
-        assert first.decisions == matmul.instantiate(Default(), host).decisions
-        assert [c.trial for c in (first, *others)] == [0, 1, 2, 3, 4]
-
-    def test_candidates_are_complete_and_legal(self, name, matmul, host):
-        for c in make_searcher(name, context(matmul, host)).propose(6):
-            assert c.features.shape == (FEATURES,)
-            assert c.trace["steps"] and c.space == ""
-
-    def test_nothing_is_proposed_twice(self, name, matmul, host):
-        searcher = make_searcher(name, context(matmul, host, cost_model=make_cost_model("xgboost")))
-        hashes = []
-        for _ in range(6):
-            batch = searcher.propose(8)
-            hashes += [c.hash for c in batch]
-            searcher.observe([measured(c) for c in batch])
-            searcher.context.cost_model.update([Sample(matmul.key, c.features, measured(c).run_s) for c in batch])
-        assert len(hashes) == len(set(hashes)) == 48
-
-    def test_nothing_from_the_log_is_proposed(self, name, tiny, host):
-        every = {}
-        for s in enumerate_space(tiny.workload, host, tiny.space):
-            c = Candidate(s.decisions, None, tiny.space_name)
-            every[c.hash] = c
-        seen = set(list(every)[:4])
-        proposed = make_searcher(name, context(tiny, host, seen=set(seen))).propose(10)
-        assert {c.hash for c in proposed} == set(every) - seen
-
-    def test_a_small_space_is_exhausted(self, name, tiny, host):
-        searcher = make_searcher(name, context(tiny, host))
-        proposed = [c for _ in range(4) for c in searcher.propose(3)]
-        assert len({c.hash for c in proposed}) == len(proposed) == 6
-        assert searcher.propose(3) == []
-
-    def test_a_seed_makes_proposals_reproducible(self, name, matmul, host):
-        def run(seed):
-            searcher = make_searcher(name, context(matmul, host, seed=seed))
-            batches = [searcher.propose(6) for _ in range(2)]
-            return [c.decisions for b in batches for c in b]
-
-        assert run(1) == run(1)
-        assert name == "grid" or run(1) != run(2)
-
-    def test_late_and_partial_results_do_no_harm(self, name, matmul, host):
-        searcher = make_searcher(name, context(matmul, host))
-        first, second = searcher.propose(4), searcher.propose(4)
-        searcher.observe([measured(c) for c in second[::-1]])
-        searcher.observe([Observation(first[0], math.inf)])
-        searcher.observe([])
-        assert len(searcher.propose(4)) == 4
-
-    def test_combinations_that_are_not_legal_are_left_out(self, name, tiny, host):
-        def picky(s, d, target):
-            factor = d.choose("factor", [4, 5, 8], 4)
-            if factor == 5:
-                raise ScheduleError("5 does not fit")
-            (stage,) = s.live_stages()
-            s.split(stage, stage.leaves[0], factor)
-
-        proposed = make_searcher(name, context(TuningTask(tiny.workload, "picky", 1, picky), host)).propose(10)
-        assert sorted(c.decisions["factor"] for c in proposed) == [4, 8]
 
 
 def test_evolution_finds_better_candidates_than_chance(matmul, host):
@@ -119,10 +46,90 @@ def test_evolution_finds_better_candidates_than_chance(matmul, host):
 def test_evolution_goes_on_from_what_is_known(matmul, host):
     first = make_searcher("random", context(matmul, host)).propose(10)
     known = [measured(c) for c in first]
-    searcher = make_searcher("evolutionary", context(matmul, host, known=known, seen={c.hash for c in first}))
+    model = XgboostModel(pretrained=False)
+    model.update([Sample(matmul.key, o.candidate.features, o.run_s) for o in known])
+    options = {"known": known, "seen": {c.hash for c in first}, "cost_model": model}
+    searcher = make_searcher("evolutionary", context(matmul, host, **options))
     best = min(known, key=lambda o: o.run_s).candidate.decisions
     near = [c for c in searcher.propose(12) if sum(c.decisions[k] != v for k, v in best.items()) <= 1]
     assert near
+
+
+def algorithms_space(s, d, target):
+    """Three algorithms of 64 schedules each."""
+    (stage,) = s.live_stages()
+    which = ["slow", "good", "late"].index(d.choose("algorithm", ["slow", "good", "late"], "slow"))
+    s.split(stage, stage.leaves[0], 4 + 64 * which + d.choose("factor", list(range(64)), 0), tail="guard")
+
+
+def trials_by_algorithm(tiny, host, times, trials=48):
+    task = TuningTask(tiny.workload, "algorithms", 1, algorithms_space)
+    model = XgboostModel(pretrained=False)
+    model.ready = lambda task: True  # it ranks from the start, as the pretrained one does
+    searcher = make_searcher("evolutionary", context(task, host, cost_model=model))
+    tried = Counter()
+    while sum(tried.values()) < trials:
+        batch = [Observation(c, times(c.decisions)) for c in searcher.propose(6)]
+        searcher.observe(batch)
+        model.update([Sample(task.key, o.candidate.features, o.run_s) for o in batch])
+        tried.update(o.candidate.decisions["algorithm"] for o in batch)
+    return tried
+
+
+class TestArms:
+    """Algorithms get trials by their promise."""
+
+    def test_one_that_is_far_off_is_left_alone_soon(self, tiny, host):
+        tried = trials_by_algorithm(tiny, host, lambda d: {"slow": 2.0, "good": 1.0, "late": 1.5}[d["algorithm"]])
+        assert tried["good"] > 36 and 1 <= tried["slow"] <= 6 and 1 <= tried["late"] <= 6
+
+    def test_equal_ones_share(self, tiny, host):
+        tried = trials_by_algorithm(tiny, host, lambda d: 1.0 + 0.001 * d["factor"])
+        assert min(tried.values()) >= 8
+
+    def test_one_that_only_fails_is_left_alone(self, tiny, host):
+        tried = trials_by_algorithm(tiny, host, lambda d: math.inf if d["algorithm"] == "late" else 1.0)
+        assert tried["late"] <= 3
+
+
+class TestDescent:
+    def test_steps(self):
+        assert steps(4, [1, 2, 4, 8, 16]) == [2, 8]
+        assert steps(1, [1, 2]) == [2] and steps("a", ["b", "a", "c"]) == ["b", "c"]
+        assert steps(True, [False, True]) == [False] and steps(None, [None]) == []
+        tiles = [[r, c] for r in (1, 2, 4) for c in (1, 2, 3) if r * c < 8]
+        assert steps([2, 2], tiles) == [[1, 2], [2, 1], [2, 3]]
+        assert steps([2, 3], tiles) == [[1, 3], [2, 2]]
+
+    def test_it_walks_down_to_the_optimum(self, tiny, host):
+        def bowl(s, d, target):
+            (stage,) = s.live_stages()
+            x, y = d.choose("x", list(range(1, 41)), 1), d.choose("y", list(range(1, 41)), 1)
+            s.split(stage, stage.leaves[0], x, tail="guard")
+            s.split(stage, stage.leaves[0], y, tail="guard")
+
+        task = TuningTask(tiny.workload, "bowl", 1, bowl)
+        searcher = make_searcher("descent", context(task, host, cost_model=XgboostModel(pretrained=False)))
+        best = math.inf
+        for _ in range(30):
+            made = [(c, c.decisions["x"] - 9, c.decisions["y"] - 7) for c in searcher.propose(4)]
+            batch = [Observation(c, 1.0 + abs(x) + abs(y)) for c, x, y in made]
+            searcher.observe(batch)
+            best = min([best, *(o.run_s for o in batch)])
+        assert best == 1.0  # of 1600 schedules, after 120
+
+
+def test_the_expected_gain_falls_as_nothing_better_comes(matmul, host):
+    model = XgboostModel()
+    searcher = make_searcher("evolutionary", context(matmul, host, cost_model=model))
+    assert searcher.expected_gain() is None
+    gains = []
+    for _ in range(12):
+        batch = [measured(c) for c in searcher.propose(8)]
+        searcher.observe(batch)
+        model.update([Sample(matmul.key, o.candidate.features, o.run_s) for o in batch])
+        gains.append(searcher.expected_gain())
+    assert gains[1] > 0.01 > gains[-1] or gains[-1] < 0.5 * gains[1]
 
 
 def learn(model: CostModel, count: int, seed: int = 0, task: str = "t") -> None:
@@ -132,38 +139,9 @@ def learn(model: CostModel, count: int, seed: int = 0, task: str = "t") -> None:
         model.update([Sample(task, r, float(np.exp(r[3]))) for r in rows])
 
 
-@pytest.mark.parametrize("name", ["random", "xgboost"])
-class TestEveryCostModel:
-    def test_scores_are_finite_one_each(self, name):
-        model = make_cost_model(name)
-        for learnt in (0, 10, 40):
-            learn(model, learnt)
-            for n in (0, 1, 7):
-                scores = model.predict("t", np.zeros((n, FEATURES), np.float32))
-                assert scores.shape == (n,) and np.isfinite(scores).all()
-
-    def test_failures_and_equal_times_do_no_harm(self, name):
-        model = make_cost_model(name)
-        rows = np.random.default_rng(0).normal(size=(30, FEATURES)).astype(np.float32)
-        model.update([Sample("only failures", r, math.inf) for r in rows])
-        model.update([Sample("all equal", r, 1.0) for r in rows])
-        model.update([])
-        model.update([Sample("single", rows[0], 2.0)])
-        assert np.isfinite(model.predict("only failures", rows)).all()
-
-    def test_equal_seeds_score_equally(self, name):
-        rows = np.random.default_rng(1).normal(size=(5, FEATURES)).astype(np.float32)
-        scores = []
-        for _ in range(2):
-            model = make_cost_model(name, seed=3)
-            learn(model, 50)
-            scores.append(model.predict("t", rows))
-        assert np.array_equal(*scores)
-
-
 @pytest.mark.parametrize("objective", ["rank:pairwise", "reg:squarederror"])
 def test_xgboost_learns_the_order(objective):
-    model = XgboostModel(objective=objective)
+    model = XgboostModel(objective=objective, pretrained=False)
     assert not model.ready("t")
     learn(model, 200)
     assert model.ready("t") and not model.ready("another")
@@ -175,7 +153,7 @@ def test_xgboost_learns_the_order(objective):
 
 def test_xgboost_ranks_failures_last():
     rows = np.random.default_rng(2).normal(size=(200, FEATURES)).astype(np.float32)
-    model = XgboostModel()
+    model = XgboostModel(pretrained=False)
     model.update([Sample("t", r, math.inf if r[5] > 0 else 1.0 + 0.1 * r[6]) for r in rows])
     scores = model.predict("t", rows)
     assert np.median(scores[rows[:, 5] > 0]) < np.median(scores[rows[:, 5] <= 0])
@@ -200,13 +178,18 @@ class TestFeatures:
         assert len(set(found.values())) == len(found) > 20
 
     def test_the_register_tile_is_seen(self, matmul, host):
-        """Section 'kinds' holds the vector extent and the tile's share of the registers."""
-        start = SECTIONS["schedule"]
         for s in enumerate_space(matmul.workload, host):
             rows, vectors = s.decisions["tile"]
-            kinds = extract(s, host)[start : start + SECTIONS["kinds"]]
-            assert kinds[1] == 1.0  # one full vector
-            assert kinds[9] == pytest.approx(rows * min(vectors, 48 // host.lanes()) / host.vector_registers)
+            accumulators = rows * min(vectors, 48 // host.lanes())
+            registers = section(extract(s, host), "registers")
+            assert registers[1] == 1.0  # one full vector
+            assert registers[6] == pytest.approx(accumulators / host.vector_registers)
+            assert (registers[8] > 0) == (registers[7] > 1.0 - 1.5 / host.vector_registers)  # spills
+
+    def test_the_definition_is_of_the_code_alone(self):
+        code = 'def f(x):\n    """Doc."""\n    return x + 1\n'
+        assert code_hash([code]) == code_hash(['def f(x):\n    # how\n\n    """Other."""\n    return x  +  1\n'])
+        assert code_hash([code]) != code_hash([code.replace("1", "2")])
 
     def test_equal_schedules_are_equal(self, matmul, host):
         a, b = (extract(matmul.instantiate(Default(), host), host) for _ in range(2))
@@ -215,7 +198,7 @@ class TestFeatures:
 
 class TestRegistry:
     def test_unknown_names_list_what_there_is(self, matmul, host):
-        with pytest.raises(TuningError, match="evolutionary, grid, random"):
+        with pytest.raises(TuningError, match="descent, evolutionary, grid, random"):
             make_searcher("annealing", context(matmul, host))
         with pytest.raises(TuningError, match="random, xgboost"):
             make_cost_model("oracle")

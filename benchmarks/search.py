@@ -1,0 +1,225 @@
+"""How many trials a search needs: best-so-far curves on the layers of :mod:`.held_out`, from repeated runs.
+
+    python -m benchmarks.search --log search.db --best-known 2000      # first the best of 2000 candidates of each layer
+    python -m benchmarks.search --log search.db --repeats 5            # then runs of every searcher, measured
+    python -m benchmarks.search --log search.db --repeats 20 --replay  # the same without measuring
+
+Every run starts with nothing but the cost model that ships. What a run asks for and the log holds is not measured
+again, so that runs are comparable, an interrupted benchmark goes on, and a change of the search can be judged from the
+log. With ``--replay`` nothing is measured: candidates that the log lacks get the time that a model trained on this
+layer's records expects, never less than the best known; the table says how many those were.
+
+A table shows for each searcher the trials (median of the runs) after which its best is within 2 % of the best known.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+
+from benchmarks.collect import collect
+from benchmarks.common import environment, write_json
+from benchmarks.held_out import HELD_OUT
+from benchmarks.tuning_layers import Layer, task
+from luthier.cli_table import table
+from luthier.cli_values import count
+from luthier.codegen.detect import host_target
+from luthier.target import Target
+from luthier.tuner.candidate import Candidate
+from luthier.tuner.cost_model import Sample, make_cost_model
+from luthier.tuner.database import Database, open_log
+from luthier.tuner.features import extract
+from luthier.tuner.history import make_record, replay
+from luthier.tuner.measure import Measurer
+from luthier.tuner.search import Observation, SearchContext, make_searcher
+from luthier.tuner.task import TuningTask
+
+WITHIN = 0.02
+BAR_TRIALS = 48
+NEAR_AT_ONCE = 0.10
+BATCH = 8
+CHECKPOINTS = (1, 2, 8, 16, 32, 48)
+
+
+class Machine:
+    """Answers with times: from the log, else by measuring, or (replay) by a model of the layer's records."""
+
+    def __init__(self, task: TuningTask, target: Target, log: Database, measurer: Measurer | None) -> None:
+        self.task, self.target, self.log, self.measurer = task, target, log, measurer
+        self.known = {r.decisions_hash: r.best_s for r in log.records(task.key, target)}
+        self.guessed = 0
+        self._model: Any = None if measurer is not None else self._trained()
+
+    @property
+    def best_s(self) -> float:
+        return min(self.known.values(), default=math.inf)
+
+    def times(self, candidates: Sequence[Candidate], search: str) -> list[float]:
+        missing = [c for c in candidates if c.hash not in self.known]
+        if missing and self.measurer is None:
+            self.guessed += len(missing)
+            guesses = np.exp(
+                self._model.inplace_predict(np.stack([c.features for c in missing if c.features is not None]))
+            )
+            found = dict(zip((c.hash for c in missing), (max(float(g), self.best_s) for g in guesses), strict=True))
+            return [self.known.get(c.hash, found.get(c.hash, math.inf)) for c in candidates]
+        for c in missing:
+            assert self.measurer is not None
+            self.measurer.submit(self.task, c)
+        while self.measurer is not None and (result := self.measurer.next_result()) is not None:
+            record = make_record(result, self.target, search, 0)
+            self.log.add(record)
+            self.known[record.decisions_hash] = record.best_s
+        return [self.known[c.hash] for c in candidates]
+
+    def _trained(self) -> Any:
+        import xgboost
+
+        features, times = [], []
+        for r in self.log.records(self.task.key, self.target):
+            schedule = replay(self.task, self.target, r)
+            if schedule is not None and math.isfinite(r.best_s):
+                features.append(extract(schedule, self.target))
+                times.append(math.log(r.best_s))
+        if len(times) < 20:
+            raise SystemExit(
+                f"{self.task.name}: the log holds {len(times)} candidates; measure with --best-known first"
+            )
+        parameters = {"max_depth": 6, "eta": 0.1, "nthread": 1, "seed": 0, "base_score": float(np.mean(times))}
+        return xgboost.train(parameters, xgboost.DMatrix(np.stack(features), label=np.array(times)), 200)
+
+
+def run(machine: Machine, name: str, seed: int, trials: int) -> list[float]:
+    """The best time after each trial of one run that starts from nothing."""
+    model = make_cost_model("xgboost", seed)
+    task = machine.task
+    searcher = make_searcher(name, SearchContext(task, machine.target, seed, model))
+    curve: list[float] = []
+    while len(curve) < trials:
+        candidates = searcher.propose(1 if not curve else min(BATCH, trials - len(curve)))
+        if not candidates:
+            break
+        times = machine.times(candidates, name)
+        searcher.observe([Observation(c, t) for c, t in zip(candidates, times, strict=True)])
+        model.update([Sample(task.key, c.features, t) for c, t in zip(candidates, times, strict=True) if c.features is not None])  # fmt: skip  # noqa: E501
+        for t in times:
+            curve.append(min(t, curve[-1] if curve else math.inf))
+    return curve
+
+
+def trials_needed(curve: Sequence[float], best_s: float) -> float:
+    """Trials after which a run was within 2 % of the best known; infinity where it never was."""
+    return next((i + 1.0 for i, t in enumerate(curve) if t <= (1 + WITHIN) * best_s), math.inf)
+
+
+def study(
+    layers: Sequence[Layer], target: Target, log: Database, arguments: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Run every searcher on every layer; returns JSON data."""
+    found = []
+    for layer in layers:
+        measurer = None if arguments.replay else Measurer(target)
+        try:
+            machine = Machine(task(layer, target), target, log, measurer)
+            curves: dict[str, list[list[float]]] = defaultdict(list)
+            for name in arguments.searchers:
+                for seed in range(arguments.repeats):
+                    curves[name].append(run(machine, name, seed, arguments.trials))
+        finally:
+            if measurer is not None:
+                measurer.close()
+        result = {"layer": layer.name, "best_s": machine.best_s, "known": len(machine.known), "curves": dict(curves)}
+        found.append(result | {"guessed": machine.guessed})
+        print(report(found[-1:], arguments.searchers).splitlines()[-1], flush=True)
+    return found
+
+
+def report(results: Sequence[dict[str, Any]], searchers: Sequence[str]) -> str:
+    """Median trials to come within 2 %, and how far the best is off after 1, 2, 8, ... trials of the first searcher."""
+    rows = []
+    for r in results:
+        needed = [_needed(r, s) for s in searchers]
+        off = [
+            statistics.median(_best_after(c, n) / r["best_s"] - 1 for c in r["curves"][searchers[0]])
+            for n in CHECKPOINTS
+        ]
+        rows.append([r["layer"], f"{r['best_s'] * 1e6:.1f} us", str(r["known"]), *(f"{n:.0f}" for n in needed), *(f"{100 * o:.1f}" for o in off), str(r["guessed"])])  # fmt: skip  # noqa: E501
+    header = ["layer", "best known", "of", *searchers, *(f"% off @{n}" for n in CHECKPOINTS), "guessed"]
+    return table(header, rows, left=1)
+
+
+def bars(results: Sequence[dict[str, Any]], searchers: Sequence[str]) -> str:
+    """The figures that the search is judged by."""
+    first, total = searchers[0], len(results)
+    needed = [_needed(r, first) for r in results]
+    soon = sum(n <= BAR_TRIALS for n in needed)
+    lines = [f"{first}: within 2 % of the best known in at most {BAR_TRIALS} trials on {soon} of {total} layers"]
+    if "random" in searchers and first != "random":
+        pairs = zip(needed, (_needed(r, "random") for r in results), strict=True)
+        share = statistics.median(n / other if math.isfinite(n) else math.inf for n, other in pairs)
+        lines.append(f"trials in the median, as a part of what random search needs: {share:.2f}")
+    for trials, what in ((1, "trial 0 (the default rule)"), (2, "with the pretrained model's first choice")):
+        off = [statistics.median(_best_after(c, trials) for c in r["curves"][first]) / r["best_s"] - 1 for r in results]
+        near = sum(o <= NEAR_AT_ONCE for o in off)
+        mean = 100 * statistics.mean(off)
+        lines.append(f"{what}: within 10 % on {near} of {total} layers, {mean:.1f} % off in the mean")
+    return "\n".join(lines)
+
+
+def _needed(result: dict[str, Any], searcher: str) -> float:
+    return statistics.median(trials_needed(c, result["best_s"]) for c in result["curves"][searcher])
+
+
+def _best_after(curve: Sequence[float], trials: int) -> float:
+    return curve[min(trials, len(curve)) - 1]
+
+
+def main() -> int:
+    arguments = _arguments()
+    target = host_target(arguments.threads)
+    layers = [layer for layer in HELD_OUT if fnmatchcase(layer.name, arguments.layers)]
+    if not layers:
+        raise SystemExit(f"--layers {arguments.layers}: matches none of " + ", ".join(x.name for x in HELD_OUT))
+    with open_log(arguments.log, "r" if arguments.replay else "w") as log:
+        if arguments.best_known:
+            print(dict(collect(log, target, layers, ("random", "evolutionary", "descent"), most=arguments.best_known)))
+            for layer in layers:
+                found = task(layer, target)
+                best = log.best(found.key, target)
+                known = sum(1 for _ in log.records(found.key, target))
+                if best is not None:
+                    print(f"{layer.name}: {best.best_s * 1e6:.1f} us, best of {known}: {best.decisions}")
+            return 0
+        results = study(layers, target, log, arguments)
+    print(f"\n{report(results, arguments.searchers)}\n\n{bars(results, arguments.searchers)}")
+    options = {k: getattr(arguments, k) for k in ("searchers", "repeats", "trials", "threads", "replay")}
+    write_json(arguments.json, {"environment": environment(target), "options": options, "layers": results})
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--log", required=True, metavar="FILE", help="where everything that is measured is kept")
+    parser.add_argument("--layers", default="*", metavar="PATTERN", help="only layers whose name matches (conv*)")
+    parser.add_argument("--best-known", type=count, metavar="N", help="measure until the log has N candidates of each")
+    parser.add_argument("--searchers", default="evolutionary,descent,random", help="the first one is judged")
+    parser.add_argument("--repeats", type=count, default=5, metavar="N", help="runs of each (default: 5)")
+    parser.add_argument("--trials", type=count, default=96, metavar="N", help="of each run (default: 96)")
+    parser.add_argument("--threads", type=count, default=1, metavar="N")
+    parser.add_argument("--replay", action="store_true", help="measure nothing")
+    parser.add_argument("--json", metavar="FILE", help="write all curves")
+    arguments = parser.parse_args()
+    arguments.searchers = [s for s in arguments.searchers.split(",") if s]
+    return arguments
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,66 @@
+"""The cost model that ships, and what becomes of one that does not fit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from luthier.tuner.features import FEATURES, definition
+from luthier.tuner.pretrained import FOLDER, MODEL, PROVENANCE, load_pretrained
+from luthier.tuner.xgboost_model import XgboostModel
+
+
+def test_the_model_that_ships_fits_and_says_where_it_comes_from(recwarn):
+    model = load_pretrained()
+    assert model is not None and not recwarn.list
+    assert model.num_features() == FEATURES
+    provenance = json.loads((FOLDER / PROVENANCE).read_text())
+    assert provenance["features"] == definition()
+    assert provenance["samples"] > 1000 and len(provenance["layers"]) > 50
+    assert {"commit", "logs", "machine", "parameters", "xgboost"} <= set(provenance)
+    assert provenance["on_unknown_layers"]["spearman"] > 0.3
+
+
+def test_it_ranks_a_task_that_was_never_measured(matmul, host):
+    from luthier.schedule.space import enumerate_space
+    from luthier.tuner.features import extract
+
+    model = XgboostModel()
+    assert model.ready("never seen")
+    schedules = list(enumerate_space(matmul.workload, host))
+    scores = model.predict("never seen", np.stack([extract(s, host) for s in schedules]))
+    rows = np.array([s.decisions["tile"][0] for s in schedules])
+    assert scores[rows >= 6].mean() > scores[rows == 1].mean()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in (MODEL, PROVENANCE):
+        shutil.copy(FOLDER / name, tmp_path / name)
+    return tmp_path
+
+
+def test_a_model_of_other_features_is_not_used(folder):
+    provenance = json.loads((folder / PROVENANCE).read_text())
+    (folder / PROVENANCE).write_text(json.dumps(provenance | {"features": "0" * 16}))
+    with pytest.warns(RuntimeWarning, match="it is for features 0000000000000000.*pretrain train"):
+        assert load_pretrained(folder) is None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda f: (f / MODEL).unlink(),
+        lambda f: (f / MODEL).write_bytes(b"no model"),
+        lambda f: (f / PROVENANCE).unlink(),
+        lambda f: (f / PROVENANCE).write_text("{"),
+        lambda f: (f / PROVENANCE).write_text("[]"),
+    ],
+)
+def test_a_damaged_model_is_not_used(folder, damage):
+    damage(folder)
+    with pytest.warns(RuntimeWarning, match="not used.*cannot be read"):
+        assert load_pretrained(folder) is None

@@ -1,0 +1,53 @@
+"""The cost model that was trained when Luthier was made, and where it comes from.
+
+    model.ubj         the trees, as XGBoost stores them
+    provenance.json   the log, layers, commit, counts and machine that it was made from, and the hash of the
+                      features (:func:`..features.definition`) that it understands
+
+``python -m benchmarks.pretrain`` makes both. A model of other features than this version's is not used.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ..features import FEATURES, definition
+
+FOLDER = Path(__file__).parent
+MODEL, PROVENANCE = "model.ubj", "provenance.json"
+
+
+@cache
+def load_pretrained(folder: Path = FOLDER) -> Any:
+    """The trees, an XGBoost booster; None, with a warning that says why, where they cannot be used."""
+    try:
+        provenance = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
+        made_for = provenance["features"]
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        return _without(f"its provenance cannot be read ({e})")
+    if made_for != definition():
+        return _without(f"it is for features {made_for}, and these are {definition()}")
+    import xgboost
+
+    booster = xgboost.Booster()
+    try:
+        booster.load_model(folder / MODEL)
+    except (xgboost.core.XGBoostError, OSError) as e:
+        return _without(f"it cannot be read ({str(e).splitlines()[0]})")
+    if booster.num_features() != FEATURES:
+        return _without(f"it takes {booster.num_features()} features, not {FEATURES}")
+    booster.set_param({"nthread": 1})  # the other cores are measuring
+    return booster
+
+
+def _without(reason: str) -> None:
+    warnings.warn(
+        f"the pretrained cost model is not used: {reason}; a search starts without it. "
+        "Make it again with 'python -m benchmarks.pretrain train'.",
+        RuntimeWarning,
+        stacklevel=3,
+    )
