@@ -33,7 +33,7 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     packages=find_packages(include=["luthier", "luthier.*"]),
-    package_data={"luthier": ["py.typed"]},
+    package_data={"luthier": ["py.typed"], "luthier.page": ["page.css", "page.js"]},
     python_requires=">=3.11",
     install_requires=["numpy>=1.26", "xgboost>=2.0", "llvmlite>=0.50", "onnx>=1.19", "tqdm>=4.60"],
     extras_require={"bench": BENCH, "test": TEST, "dev": DEV},

@@ -1,0 +1,86 @@
+"""A folded part of the page for each task: its trials, its best schedule and the code of that."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from ..cli_table import ratio, seconds
+from . import charts, figures
+from .code import Listing
+from .collect import Report, TaskView
+from .markup import Child, Markup, h
+from .sections import section, spread
+
+Code = Mapping[str, list[Listing] | str]
+"""For keys of tasks: the code, or why there is none."""
+
+
+def details(report: Report, code: Code, command: str) -> Markup:
+    """All tasks. command: what prints the code of tasks that are not in ``code``."""
+    legend = charts.legend(
+        ("trial", "a measured trial"), ("best", "best verified so far"), ("failed", "a failed trial")
+    )
+    most = figures.points_of_a_task(len(report.tasks))
+    parts = [_task(number, t, code.get(t.key), command, most) for number, t in enumerate(report.tasks, 1)]
+    buttons = h(
+        "p", h("button", "Unfold all", type="button", data_fold="open"), " ",
+        h("button", "Fold all", type="button", data_fold=""), class_="js",
+    )  # fmt: skip
+    return section("details", "Each task", legend, buttons, parts)
+
+
+def _task(number: int, t: TaskView, code: list[Listing] | str | None, command: str, most: int) -> Markup:
+    gain = f", {ratio(t.default_s, t.best_s)}" if math.isfinite(t.default_s) and t.best is not None else ""
+    head = h("summary", h("b", f"#{number} {t.name}"), f" {seconds(t.best_s)}{gain}, {len(t.trials)} trials")
+    plots = [h("figure", figures.convergence(t, most))]
+    if math.isfinite(figures.rank_correlation(figures.scored(t))):
+        plots.append(h("figure", figures.task_predictions(t, most)))
+    body = [_facts(t), h("div", plots, class_="plots"), _code(t, code, command), _workload(t)]
+    return h("details", head, body, class_="task", id=f"task-{number}")
+
+
+def _facts(t: TaskView) -> Markup:
+    facts: list[tuple[str, Child]] = [("key", h("code", t.key)), ("uses", str(t.uses))]
+    if t.workload is not None:
+        facts.append(("one use", f"{t.flops / 1e9:.4g} GFLOP, {t.bytes_moved / 1e6:.4g} MB"))
+    facts.append(("default", seconds(t.default_s)))
+    if t.best is None:
+        facts.append(("best", "no verified schedule"))
+    else:
+        b = t.best
+        timings = (
+            f"{seconds(b.best_s)} at best, {seconds(b.median_s)} median of {len(b.run_s)}, noise {spread(t.noise)}"
+        )
+        decisions = ", ".join(f"{name}={value}" for name, value in b.decisions.items()) or "none"
+        facts += [
+            ("best", f"{timings}; trial {b.trial} by {b.search or 'unknown'}"),
+            ("decisions", h("code", decisions)),
+        ]
+        if b.space:
+            facts.append(("space", h("code", b.space)))
+    return h("dl", [[h("dt", name), h("dd", value)] for name, value in facts], class_="facts")
+
+
+def _code(t: TaskView, code: list[Listing] | str | None, command: str) -> Child:
+    if t.best is None:
+        return None
+    if code is None:
+        return h("p", "Code: left out to keep the page small; see it with ", h("code", command), ".")
+    if isinstance(code, str):
+        return h("p", "The best schedule cannot be made again by this version: ", h("code", code))
+    return [h("details", h("summary", _title(x)), _pre(x.text, x.title), class_="code") for x in code]
+
+
+def _title(x: Listing) -> str:
+    return f"{x.title}, {x.lines} line{'s' * (x.lines != 1)}" + (f", {x.cut} of them left out" if x.cut else "")
+
+
+def _workload(t: TaskView) -> Markup:
+    if t.workload is None:
+        return h("p", "What it computes: the log's text of it cannot be read (", t.problem, ").")
+    return h("details", h("summary", "What it computes"), _pre(t.workload.text, "What it computes"), class_="code")
+
+
+def _pre(text: str, label: str) -> Markup:
+    return h("pre", text, tabindex="0", role="region", aria_label=label)
