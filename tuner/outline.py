@@ -16,13 +16,18 @@ from .record import Record, Status
 
 
 class Outline(NamedTuple):
-    """One trial. predicted: the cost model's score when it was proposed, larger is better; None where there is none."""
+    """One trial.
+
+    run_s, best_s  every timing, and the least; none and infinity for a failure
+    predicted      the cost model's score when it was proposed, larger is better; None where there is none
+    """
 
     key: str
     task: str
     target_hash: str
     status: Status
     run_s: tuple[float, ...]
+    best_s: float
     verified: bool
     error: str
     compile_s: float
@@ -33,11 +38,6 @@ class Outline(NamedTuple):
     seed: int
     trial: int
     predicted: float | None
-
-    @property
-    def best_s(self) -> float:
-        """The least timing; infinity for a failure."""
-        return min(self.run_s, default=math.inf)
 
     @property
     def noise(self) -> float:
@@ -59,12 +59,20 @@ def read_outline(row: Sequence[Any]) -> Outline:
     run_s = json.loads(text)
     if status not in _STATUS:
         raise ValueError(f"status is {status!r:.60}")
-    if type(run_s) is not list or not all(type(t) in (float, int) and 0 < t < math.inf for t in run_s):
+    try:
+        sound = type(run_s) is list and (not run_s or (min(run_s) > 0 and math.isfinite(sum(run_s))))
+    except TypeError:
+        sound = False
+    if not sound:
         raise ValueError(f"run_s is {text!r:.60}")
-    found = Outline(key, task, target, _STATUS[status], tuple(run_s), bool(verified), error, compile_s, *rest)
+    outcome = _STATUS[status]
+    timings = tuple(run_s) if outcome is Status.OK else ()
+    found = Outline(
+        key, task, target, outcome, timings, min(timings, default=math.inf), bool(verified), error, compile_s, *rest
+    )
     if not (math.isfinite(found.created_at) and math.isfinite(found.predicted or 0.0)):
         raise ValueError(f"created_at is {found.created_at}, predicted {found.predicted}; both must be finite")
-    return found if found.status is Status.OK else found._replace(run_s=())
+    return found
 
 
 _STATUS = {s.value: s for s in Status}
@@ -102,6 +110,7 @@ def outline(record: Record) -> Outline:
         record.target_hash,
         record.status,
         record.run_s if record.ok else (),
+        record.best_s,
         record.verified,
         record.error,
         record.compile_s,

@@ -55,11 +55,11 @@ class TaskView:
         """The task's part of the model's time; 0 where nothing is known."""
         return self.uses * self.best_s if self.best is not None else 0.0
 
-    @property
+    @cached_property
     def failures(self) -> int:
         return sum(not t.run_s for t in self.trials)
 
-    @property
+    @cached_property
     def noise(self) -> float:
         """Of the best record's timings; NaN where they cannot say."""
         if self.best is None:
@@ -74,6 +74,13 @@ class TaskView:
     @property
     def bytes_moved(self) -> int:
         return 0 if self.workload is None else self.workload.bytes_moved
+
+    @cached_property
+    def scored(self) -> list[tuple[float, float]]:
+        """(predicted score, measured rate relative to the task's best) of every measured trial with a prediction."""
+        pairs = [(t.predicted, t.best_s) for t in self.trials if t.predicted is not None and t.run_s]
+        least_s = min((t.best_s for t in self.trials), default=math.inf)
+        return [(score, least_s / s) for score, s in pairs]
 
     @cached_property
     def best_so_far_s(self) -> list[float]:
@@ -119,12 +126,12 @@ class Report:
     def __post_init__(self) -> None:
         self.numbers.update({t.key: number for number, t in enumerate(self.tasks, 1)})
 
-    @property
+    @cached_property
     def solved(self) -> list[TaskView]:
         """Tasks with a verified schedule."""
         return [t for t in self.tasks if t.best is not None]
 
-    @property
+    @cached_property
     def after_s(self) -> float:
         """The model's time with the best schedules, as the sum of its tasks."""
         return sum(t.weight_s for t in self.solved)

@@ -125,12 +125,6 @@ def _task_marks(report: Report, t: TaskView, intensity: float, x: charts.Scale, 
     return marks
 
 
-def scored(task: TaskView) -> list[tuple[float, float]]:
-    """(predicted score, measured rate relative to the task's best) of every measured trial that had a prediction."""
-    least_s = min((t.best_s for t in task.trials), default=math.inf)
-    return [(t.predicted, least_s / t.best_s) for t in task.trials if t.predicted is not None and t.run_s]
-
-
 def rank_correlation(pairs: Sequence[tuple[float, float]]) -> float:
     """Spearman's rho; NaN where there are fewer than three pairs, or one side is constant."""
     if len(pairs) < 3:
@@ -145,7 +139,7 @@ def predictions(report: Report) -> Markup:
     """All tasks together: a trial's place among the predictions for its task, against its measured rate."""
     points = []
     for task in report.tasks:
-        pairs = scored(task)
+        pairs = task.scored
         if len(pairs) >= 3:
             places = _ranks(np.array([p for p, _ in pairs])) / (len(pairs) - 1)
             points += [(float(place), rate) for place, (_, rate) in zip(places, pairs, strict=True)]
@@ -160,7 +154,7 @@ def predictions(report: Report) -> Markup:
 
 def task_predictions(task: TaskView, most: int) -> Markup:
     """One task: the score as it was, against the measured rate."""
-    pairs = scored(task)
+    pairs = task.scored
     pairs = [pairs[i] for i in charts.sample(len(pairs), most)]
     x, y = x_scale(*charts.span([p for p, _ in pairs])), y_scale(0.0, 1.0)
     return charts.chart(

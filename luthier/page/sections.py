@@ -108,7 +108,7 @@ def _whole_model(report: Report) -> Markup:
 def tasks(report: Report) -> Markup:
     """A line for each task, most time first, and where the time goes."""
     head = ["#", "task", "uses", "default", "best", "gain", "share", "GFLOP/s", "of roof", "trials", "failed", "noise"]
-    predicted = any(figures.scored(t) for t in report.tasks)
+    predicted = any(t.scored for t in report.tasks)
     rows = [_task_row(report, number, t, predicted) for number, t in enumerate(report.tasks, 1)]
     note = (
         "Share: of the sum of best times. Noise: interquartile range of the best schedule's timings over their median."
@@ -148,7 +148,7 @@ def _task_row(report: Report, number: int, t: TaskView, predicted: bool) -> list
         cell(t.noise, spread(t.noise)),
     ]
     if predicted:
-        rho = figures.rank_correlation(figures.scored(t))
+        rho = figures.rank_correlation(t.scored)
         row.append(cell(rho, f"{rho:.2f}" if math.isfinite(rho) else "-"))
     return row
 
@@ -179,7 +179,7 @@ def roofline(report: Report) -> Markup:
 
 
 def predictions(report: Report) -> Markup:
-    pairs = [figures.scored(t) for t in report.tasks]
+    pairs = [t.scored for t in report.tasks]
     count = sum(map(len, pairs))
     if not count:
         text = (

@@ -34,7 +34,7 @@ def _task(number: int, t: TaskView, code: list[Listing] | str | None, command: s
     gain = f", {ratio(t.default_s, t.best_s)}" if math.isfinite(t.default_s) and t.best is not None else ""
     head = h("summary", h("b", f"#{number} {t.name}"), f" {seconds(t.best_s)}{gain}, {len(t.trials)} trials")
     plots = [h("figure", figures.convergence(t, most))]
-    if math.isfinite(figures.rank_correlation(figures.scored(t))):
+    if math.isfinite(figures.rank_correlation(t.scored)):
         plots.append(h("figure", figures.task_predictions(t, most)))
     body = [_facts(t), h("div", plots, class_="plots"), _code(t, code, command), _workload(t)]
     return h("details", head, body, class_="task", id=f"task-{number}")
