@@ -39,6 +39,11 @@ def table(label: str, head: Sequence[str], rows: Sequence[Sequence[Child]], left
     return h("div", whole, class_="scroll", role="region", aria_label=label, tabindex="0")
 
 
+def pre(text: str, label: str) -> Markup:
+    """Text as it is, which scrolls inside itself."""
+    return h("pre", text, tabindex="0", role="region", aria_label=label)
+
+
 def cell(value: float, text: str) -> Markup:
     """A number in a table, with the value that it sorts by."""
     return h("td", text, class_="n", data_v=f"{value:.9g}" if math.isfinite(value) else "")
@@ -221,7 +226,7 @@ def failures(report: Report) -> Markup:
         where = Counter(report.numbers[t.key] for t in trials).most_common(5)
         links = [[" " if i else "", h("a", f"#{n}", href=f"#task-{n}")] for i, (n, _) in enumerate(where)]
         title = gist or "(no text)"
-        full = h("details", h("summary", title), [h("pre", x) for x in texts]) if gist else title
+        full = h("details", h("summary", title), [pre(x, "Error text") for x in texts]) if gist else title
         rows.append([status, h("td", full, class_="wide"), cell(len(trials), str(len(trials))), links])
     left = len(ordered) - MOST_CAUSES
     notes = [h("p", f"{left} rarer causes are left out.")] if left > 0 else []

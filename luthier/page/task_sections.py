@@ -10,7 +10,7 @@ from . import charts, figures
 from .code import Listing
 from .collect import Report, TaskView
 from .markup import Child, Markup, h
-from .sections import section, spread
+from .sections import pre, section, spread
 
 Code = Mapping[str, list[Listing] | str]
 """For keys of tasks: the code, or why there is none."""
@@ -69,7 +69,7 @@ def _code(t: TaskView, code: list[Listing] | str | None, command: str) -> Child:
         return h("p", "Code: left out to keep the page small; see it with ", h("code", command), ".")
     if isinstance(code, str):
         return h("p", "The best schedule cannot be made again by this version: ", h("code", code))
-    return [h("details", h("summary", _title(x)), _pre(x.text, x.title), class_="code") for x in code]
+    return [h("details", h("summary", _title(x)), pre(x.text, x.title), class_="code") for x in code]
 
 
 def _title(x: Listing) -> str:
@@ -79,8 +79,4 @@ def _title(x: Listing) -> str:
 def _workload(t: TaskView) -> Markup:
     if t.workload is None:
         return h("p", "What it computes: the log's text of it cannot be read (", t.problem, ").")
-    return h("details", h("summary", "What it computes"), _pre(t.workload.text, "What it computes"), class_="code")
-
-
-def _pre(text: str, label: str) -> Markup:
-    return h("pre", text, tabindex="0", role="region", aria_label=label)
+    return h("details", h("summary", "What it computes"), pre(t.workload.text, "What it computes"), class_="code")

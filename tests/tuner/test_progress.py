@@ -1,4 +1,4 @@
-"""What a session shows: a line for each task on a terminal, a plain line now and then elsewhere, nothing if not asked."""
+"""What a session shows: a line for each task on a terminal, elsewhere a plain line now and then."""
 
 import io
 import math
@@ -105,9 +105,8 @@ def test_a_file_gets_a_line_now_and_then(scheduler, stderr, clock, finish):
             clock.now += 0.1
     lines = stream.getvalue().splitlines()
     assert len(lines) == 6  # at once, every 20 s, and at the end
-    assert all(re.match(r"tuning: \d+ of 600 s, model [\d.]+ ms( \(\d+\.\d\dx\))?, \d+ trials, ", x) for x in lines), (
-        lines
-    )
+    form = re.compile(r"tuning: \d+ of 600 s, model [\d.]+ ms( \(\d+\.\d\dx\))?, \d+ trials, ")
+    assert all(form.match(x) for x in lines), lines
     assert "1000 trials, 10.0/s, 100 failed; now task3" in lines[-1]
     assert "\r" not in stream.getvalue() and "\x1b" not in stream.getvalue()
 
