@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from .markup import Markup, h, join
 
 WIDTH, HEIGHT = 440.0, 250.0
-LEFT, RIGHT, TOP, BOTTOM = 58.0, 10.0, 24.0, 38.0
+LEFT, RIGHT, TOP, BOTTOM = 58.0, 18.0, 24.0, 38.0
 
 Point = tuple[float, float]
 

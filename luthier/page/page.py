@@ -39,7 +39,8 @@ def render(report: Report, code: Code, command: str, made: str) -> str:
         ),
         h(
             "main", sections.summary(report), sections.tasks(report),
-            h("div", sections.roofline(report), sections.noise(report), sections.predictions(report), class_="columns"),
+            h("div", sections.roofline(report), sections.noise(report), class_="columns"),
+            sections.predictions(report),
             sections.failures(report),
             sections.circumstances(report), details(report, code, command),
         ),

@@ -32,7 +32,11 @@ def details(report: Report, code: Code, command: str) -> Markup:
 
 def _task(number: int, t: TaskView, code: list[Listing] | str | None, command: str, most: int) -> Markup:
     gain = f", {ratio(t.default_s, t.best_s)}" if math.isfinite(t.default_s) and t.best is not None else ""
-    head = h("summary", h("b", f"#{number} {t.name}"), f" {seconds(t.best_s)}{gain}, {len(t.trials)} trials")
+    head = h(
+        "summary",
+        h("b", f"#{number} {t.name}"),
+        f" {seconds(t.best_s)}{gain}, {len(t.trials)} trial{'s' * (len(t.trials) != 1)}",
+    )
     plots = [h("figure", figures.convergence(t, most))]
     if math.isfinite(figures.rank_correlation(t.scored)):
         plots.append(h("figure", figures.task_predictions(t, most)))
