@@ -176,7 +176,8 @@ def roofline(report: Report) -> Markup:
         p = report.peaks
         text = (
             f"Peak {p.flops_per_s / 1e9:.1f} GFLOP/s (fused multiply-add, f32) and {p.bytes_per_s / 1e9:.1f} GB/s from "
-            "memory, measured when this page was made; on a busy machine they come out low. Arithmetic and bytes are those of the operator as defined: "
+            "memory, measured when this page was made; on a busy machine they come out low. Arithmetic and bytes are "
+            "those of the operator as defined: "
             "Winograd does less."
         )
     numbers = "Numbers are those of the table of tasks."
