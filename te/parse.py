@@ -85,9 +85,10 @@ def parse_workload(text: str) -> Workload:
         raise ExpressionError(f"a workload's text has {len(text)} characters; at most {MOST_CHARACTERS} are read")
     try:
         found = _read(text)
+        exact = format_workload(found) == text
     except (SyntaxError, ValueError, KeyError, OverflowError, MemoryError, RecursionError) as e:
         raise ExpressionError(f"this is not the text of a workload: {e!r:.200}") from None
-    if format_workload(found) != text:
+    if not exact:
         raise ExpressionError("the text of this workload does not read back to the same text; another version wrote it")
     return found
 

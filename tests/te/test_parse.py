@@ -84,3 +84,15 @@ HEAD = "t0 = placeholder(float32[4])\nt1 = compute(float32[4], [i0])\n  "
 def test_anything_else_is_refused(text):
     with pytest.raises(ExpressionError):
         parse_workload(text)
+
+
+def test_expressions_that_are_too_deep_are_refused():
+    """Python's parser, the reader and the printer each end at a depth of their own."""
+    refused = 0
+    for terms in range(150, 1200, 15):
+        text = HEAD + "t0[i0]" + " + t0[i0]" * terms + "\nreturn t1\n"
+        try:
+            assert parse_workload(text).flops == 4 * terms
+        except ExpressionError:
+            refused += 1
+    assert 0 < refused < 70
