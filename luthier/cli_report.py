@@ -11,7 +11,7 @@ from pathlib import Path
 from . import peak
 from .cli_values import UsageError, model_name, output_path, same_file, shapes_of
 from .codegen.detect import host_target
-from .page.code import Listing, listings
+from .page.code import Rebuilt, rebuild
 from .page.collect import Report, gather
 from .page.page import render
 from .page.task_sections import Code
@@ -66,16 +66,16 @@ def _peaks(target: Target | None) -> Peaks | None:
 
 def _code(found: Report, most: int) -> Code:
     """The code of the tasks that take most of the model's time."""
-    code: dict[str, list[Listing] | str] = {}
+    code: dict[str, Rebuilt] = {}
     for t in found.tasks[:most]:
         if t.best is None:
             continue
         if t.workload is None:
-            code[t.key] = t.problem
+            code[t.key] = Rebuilt(problem=t.problem)
         elif found.target is None:
-            code[t.key] = "the log describes its machine incompletely"
+            code[t.key] = Rebuilt(problem="no code: the log describes its machine incompletely")
         else:
-            code[t.key] = listings(t.workload, t.best, found.target)
+            code[t.key] = rebuild(t.workload, t.best, found.target)
     return code
 
 

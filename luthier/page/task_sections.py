@@ -7,13 +7,13 @@ from collections.abc import Mapping
 
 from ..cli_table import ratio, seconds
 from . import charts, figures
-from .code import Listing
+from .code import Listing, Rebuilt
 from .collect import Report, TaskView
 from .markup import Child, Markup, h
 from .sections import pre, section, spread
 
-Code = Mapping[str, list[Listing] | str]
-"""For keys of tasks: the code, or why there is none."""
+Code = Mapping[str, Rebuilt]
+"""By keys of tasks."""
 
 
 def details(report: Report, code: Code, command: str) -> Markup:
@@ -30,7 +30,7 @@ def details(report: Report, code: Code, command: str) -> Markup:
     return section("details", "Each task", legend, buttons, parts)
 
 
-def _task(number: int, t: TaskView, code: list[Listing] | str | None, command: str, most: int) -> Markup:
+def _task(number: int, t: TaskView, code: Rebuilt | None, command: str, most: int) -> Markup:
     gain = f", {ratio(t.default_s, t.best_s)}" if math.isfinite(t.default_s) and t.best is not None else ""
     head = h(
         "summary",
@@ -66,14 +66,13 @@ def _facts(t: TaskView) -> Markup:
     return h("dl", [[h("dt", name), h("dd", value)] for name, value in facts], class_="facts")
 
 
-def _code(t: TaskView, code: list[Listing] | str | None, command: str) -> Child:
+def _code(t: TaskView, code: Rebuilt | None, command: str) -> Child:
     if t.best is None:
         return None
     if code is None:
         return h("p", "Code: left out to keep the page small; see it with ", h("code", command), ".")
-    if isinstance(code, str):
-        return h("p", "The best schedule cannot be made again by this version: ", h("code", code))
-    return [h("details", h("summary", _title(x)), pre(x.text, x.title), class_="code") for x in code]
+    note = h("p", "Note: ", code.problem) if code.problem else None
+    return [note, [h("details", h("summary", _title(x)), pre(x.text, x.title), class_="code") for x in code.listings]]
 
 
 def _title(x: Listing) -> str:

@@ -140,8 +140,15 @@ def test_long_code_is_cut(page, tuned, monkeypatch):
 
 
 def test_a_record_that_this_version_does_not_understand(page, tuned):
-    found = page(tuned(decisions={"no": "such decision"}, trials=1))
-    assert "cannot be made again by this version" in found.one("section", id="details").text
+    """Its trace still says what the schedule was."""
+    text = page(tuned(decisions={"no": "such decision"}, trials=1)).one("section", id="details").text
+    assert "this version does not build from the record" in text and "retq" in text
+
+
+def test_a_trace_that_this_version_does_not_understand(page, tuned):
+    trace = {"names": [], "steps": [["no_such_primitive", {}]]}
+    text = page(tuned(decisions={"no": "such decision"}, trace=trace, trials=1)).one("section", id="details").text
+    assert "the best schedule cannot be made again by this version" in text and "retq" not in text
 
 
 def test_a_log_that_says_little(page, make_log):
