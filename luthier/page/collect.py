@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
+from ..cli_table import shorten
 from ..cli_values import UsageError
 from ..errors import ExpressionError
 from ..runtime.profile import Peaks
@@ -21,6 +22,8 @@ from ..tuner.outline import Outline
 from ..tuner.record import Record
 from ..tuner.task import TuningTask
 from .model_runs import MeasuredModel, measured_models
+
+MOST_NAME = 400
 
 
 @dataclass(frozen=True)
@@ -177,7 +180,8 @@ def _is_named(name: str, machine: Mapping[str, Any], wanted: str) -> bool:
 def describe(machine: Mapping[str, Any]) -> str:
     """A machine in a few words."""
     threads = machine.get("threads", 1)
-    return f"{machine.get('model') or machine.get('cpu') or 'unknown CPU'}, {threads} thread{'s' * (threads != 1)}"
+    name = shorten(str(machine.get("model") or machine.get("cpu") or "unknown CPU"), 100)
+    return f"{name}, {shorten(str(threads), 20)} thread{'s' * (threads != 1)}"
 
 
 def target_of(machine: Mapping[str, Any]) -> Target | None:
@@ -214,11 +218,12 @@ def task_views(
     for key, trials in groups.items():
         task = None if wanted is None else wanted.get(key)
         name = trials[0].task if task is None else task.name
+        label = shorten(name, MOST_NAME)
         matches = pattern is None or fnmatchcase(name, pattern) or fnmatchcase(key, pattern)
         if not matches or (wanted is not None and task is None):
             left_out += 1
         else:
-            views.append(_view(log, key, machine_hash, name, trials, task))
+            views.append(_view(log, key, machine_hash, label, trials, task))
     views.sort(key=lambda t: (-t.weight_s, t.name, t.key))
     unknown = [t.name for t in model or () if t.key not in groups and (pattern is None or fnmatchcase(t.name, pattern))]
     return views, unknown, left_out

@@ -17,6 +17,8 @@ from .markup import Child, Markup, h
 MOST_CAUSES = 40
 MOST_SPREADS = 10_000
 EXAMPLES = 3
+MOST_TEXT = 4000
+"""Longer texts of a log are cut: a page must stay small, whatever a log says."""
 
 
 def section(name: str, title: str, *children: Child) -> Markup:
@@ -140,7 +142,7 @@ def _task_row(report: Report, number: int, t: TaskView, predicted: bool) -> list
     rate = t.flops / t.best_s
     row: list[Child] = [
         h("td", str(number), data_v=str(number)),
-        h("td", h("a", shorten(t.name, 56), href=f"#task-{number}", title=f"{t.name} {t.key}")),
+        h("td", h("a", shorten(t.name, 56), href=f"#task-{number}", title=f"{t.name} {shorten(t.key, 60)}")),
         cell(t.uses, str(t.uses)),
         cell(t.default_s, seconds(t.default_s)),
         cell(t.best_s, seconds(t.best_s)),
@@ -227,7 +229,11 @@ def failures(report: Report) -> Markup:
         where = Counter(report.numbers[t.key] for t in trials).most_common(5)
         links = [[" " if i else "", h("a", f"#{n}", href=f"#task-{n}")] for i, (n, _) in enumerate(where)]
         title = gist or "(no text)"
-        full = h("details", h("summary", title), [pre(x, "Error text") for x in texts]) if gist else title
+        full = (
+            h("details", h("summary", title), [pre(shorten(x, MOST_TEXT), "Error text") for x in texts])
+            if gist
+            else title
+        )
         rows.append([status, h("td", full, class_="wide"), cell(len(trials), str(len(trials))), links])
     left = len(ordered) - MOST_CAUSES
     notes = [h("p", f"{left} rarer causes are left out.")] if left > 0 else []
@@ -243,12 +249,12 @@ def circumstances(report: Report) -> Markup:
     """Who searched, with which versions, and on what machine."""
     groups: dict[tuple[str, ...], list[float]] = {}
     for t in report.trials:
-        versions = (t.search or "-", str(t.seed), t.luthier_version or "-", t.llvm_version or "-")
+        versions = tuple(shorten(x, 100) or "-" for x in (t.search, str(t.seed), t.luthier_version, t.llvm_version))
         groups.setdefault(versions, []).append(t.created_at)
     rows = [[*key, str(len(times)), date(min(times)), date(max(times))] for key, times in groups.items()]
     head = ["search", "seed", "luthier", "LLVM", "trials", "first", "last"]
     machine = [
-        [h("th", name, scope="row"), h("td", str(value), class_="wide")]
+        [h("th", name, scope="row"), h("td", shorten(str(value), MOST_TEXT), class_="wide")]
         for name, value in sorted(report.machine.items())
     ]
     facts = h("table", h("caption", f"Machine {report.machine_hash}"), h("tbody", [h("tr", row) for row in machine]))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from ..cli_table import ratio, seconds
+from ..cli_table import ratio, seconds, shorten
 from . import charts, figures
 from .code import Listing, Rebuilt
 from .collect import Report, TaskView
 from .markup import Child, Markup, h
-from .sections import pre, section, spread
+from .sections import MOST_TEXT, pre, section, spread
 
 Code = Mapping[str, Rebuilt]
 """By keys of tasks."""
@@ -45,7 +45,7 @@ def _task(number: int, t: TaskView, code: Rebuilt | None, command: str, most: in
 
 
 def _facts(t: TaskView) -> Markup:
-    facts: list[tuple[str, Child]] = [("key", h("code", t.key)), ("uses", str(t.uses))]
+    facts: list[tuple[str, Child]] = [("key", h("code", shorten(t.key, 60))), ("uses", str(t.uses))]
     if t.workload is not None:
         facts.append(("one use", f"{t.flops / 1e9:.4g} GFLOP, {t.bytes_moved / 1e6:.4g} MB"))
     facts.append(("default", seconds(t.default_s)))
@@ -58,11 +58,11 @@ def _facts(t: TaskView) -> Markup:
         )
         decisions = ", ".join(f"{name}={value}" for name, value in b.decisions.items()) or "none"
         facts += [
-            ("best", f"{timings}; trial {b.trial} by {b.search or 'unknown'}"),
-            ("decisions", h("code", decisions)),
+            ("best", f"{timings}; trial {b.trial} by {shorten(b.search, 100) or 'unknown'}"),
+            ("decisions", h("code", shorten(decisions, MOST_TEXT))),
         ]
         if b.space:
-            facts.append(("space", h("code", b.space)))
+            facts.append(("space", h("code", shorten(b.space, 200))))
     return h("dl", [[h("dt", name), h("dd", value)] for name, value in facts], class_="facts")
 
 
@@ -71,7 +71,7 @@ def _code(t: TaskView, code: Rebuilt | None, command: str) -> Child:
         return None
     if code is None:
         return h("p", "Code: left out to keep the page small; see it with ", h("code", command), ".")
-    note = h("p", "Note: ", code.problem) if code.problem else None
+    note = h("p", "Note: ", shorten(code.problem, MOST_TEXT)) if code.problem else None
     return [note, [h("details", h("summary", _title(x)), pre(x.text, x.title), class_="code") for x in code.listings]]
 
 
@@ -81,5 +81,10 @@ def _title(x: Listing) -> str:
 
 def _workload(t: TaskView) -> Markup:
     if t.workload is None:
-        return h("p", "What it computes: the log's text of it cannot be read (", t.problem, ").")
-    return h("details", h("summary", "What it computes"), pre(t.workload.text, "What it computes"), class_="code")
+        return h("p", "What it computes: the log's text of it cannot be read (", shorten(t.problem, MOST_TEXT), ").")
+    return h(
+        "details",
+        h("summary", "What it computes"),
+        pre(shorten(t.workload.text, 2 * MOST_TEXT), "What it computes"),
+        class_="code",
+    )

@@ -240,6 +240,19 @@ def test_text_of_the_log_is_never_markup(page, tuned, machine):
         assert not re.search("[\x00-\x08\x1b\u202e]", text)
 
 
+def test_long_texts_are_cut(page, tuned, tmp_path, machine):
+    long = "x" * 1_000_000
+    path = tuned(
+        task=long, search=long, luthier_version=long, decisions={"a": long}, key=f"k{long}", trials=1, trace=None,
+        target=machine.fingerprint() | {"model": long},
+    )  # fmt: skip
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE records SET error = ?", (long,))
+    connection.close()
+    page(path)
+    assert (tmp_path / "page.html").stat().st_size < 200_000
+
+
 @pytest.mark.parametrize("text", ["t0 = placeholder(float32[4])\n", NASTY, "t1" * 100_000, ""])
 def test_workloads_that_are_none(page, tuned, text):
     found = page(tuned(workload=text))
