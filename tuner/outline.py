@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import json
 import math
-import statistics
 from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
-from .record import Record, Status
+from .record import Record, Status, relative_spread
 
 
 class Outline(NamedTuple):
@@ -41,11 +40,10 @@ class Outline(NamedTuple):
 
     @property
     def noise(self) -> float:
-        """Interquartile range of the timings over their median; NaN where there are fewer than two."""
+        """As :attr:`.record.Record.noise`, but NaN where there are fewer than two timings."""
         if len(self.run_s) < 2:
             return math.nan
-        low, middle, high = statistics.quantiles(self.run_s, n=4, method="inclusive")
-        return (high - low) / middle
+        return relative_spread(self.run_s)
 
 
 def read_outline(row: Sequence[Any]) -> Outline:
@@ -120,5 +118,5 @@ def outline(record: Record) -> Outline:
         record.search,
         record.seed,
         record.trial,
-        getattr(record, "predicted", None),
+        record.predicted,
     )

@@ -18,10 +18,10 @@ from ..target import Target
 from ..te.parse import parse_workload
 from ..te.workload import Workload
 from ..tuner.database import Database
+from ..tuner.model_run import ModelRun
 from ..tuner.outline import Outline
 from ..tuner.record import Record
 from ..tuner.task import TuningTask
-from .model_runs import MeasuredModel, measured_models
 
 MOST_NAME = 400
 
@@ -106,6 +106,7 @@ class Report:
                  log describes it incompletely
     others       what else the log holds: descriptions of machines, with the number of their records
     tasks        most time first
+    runs         measurements of whole models on this machine, oldest first
     trials       all records of these tasks, in the order in which they were added
     unknown      names of the model's tasks that the log does not know
     left_out     tasks of the log that the model, or the pattern, does not ask for
@@ -119,7 +120,7 @@ class Report:
     target: Target | None
     tasks: Sequence[TaskView]
     trials: Sequence[Outline]
-    runs: Sequence[MeasuredModel] = ()
+    runs: Sequence[ModelRun] = ()
     others: Sequence[tuple[str, int]] = ()
     unknown: Sequence[str] = ()
     left_out: int = 0
@@ -282,7 +283,7 @@ def gather(
         target=target,
         tasks=tasks,
         trials=[o for o in outlines if o.target_hash == machine_hash and o.key in shown],
-        runs=measured_models(log, machine_hash),
+        runs=log.model_runs(target=machine_hash),
         others=[(f"{describe(r.target)} ({name})", counts[name]) for name, r in rest],
         unknown=unknown,
         left_out=left_out,

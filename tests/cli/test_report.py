@@ -6,7 +6,6 @@ import math
 import re
 import sqlite3
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 from html_pages import NASTY, parse
@@ -15,6 +14,7 @@ from luthier.page import charts, figures
 from luthier.page.markup import h
 from luthier.runtime.profile import Peaks
 from luthier.tuner.database import open_log
+from luthier.tuner.model_run import ModelRun
 from luthier.tuner.model_tasks import model_tasks
 from luthier.tuner.record import Status
 
@@ -191,8 +191,6 @@ def test_roofline_of_another_machine(page, tuned, machine):
 def test_predictions(page, tuned):
     path = tuned()
     with sqlite3.connect(path) as connection:
-        if "predicted" not in {row[1] for row in connection.execute("PRAGMA table_info(records)")}:
-            connection.execute("ALTER TABLE records ADD COLUMN predicted REAL")
         connection.execute("UPDATE records SET predicted = -best_s WHERE trial > 0")
     connection.close()
     found = page(path)
@@ -202,17 +200,24 @@ def test_predictions(page, tuned):
     assert {r[-1] for r in _rows(found.one("table", id="tasks-table"))} == {"1.00"}
 
 
-def test_whole_models(page, tuned, machine, monkeypatch):
-    from luthier.tuner.record import target_hash
-    from luthier.tuner.sqlite import SqliteDatabase
-
-    run = SimpleNamespace(
-        model=f"tiny {NASTY}", target_hash=target_hash(machine), default_s=2e-3, tuned_s=1e-3, kept="tuned",
-        default_noise=0.01, tuned_noise=0.02, trials=7, elapsed_s=60.0, accuracy="fast", created_at=1.7e9,
-    )  # fmt: skip
-    elsewhere = SimpleNamespace(**(vars(run) | {"target_hash": "another"}))
-    monkeypatch.setattr(SqliteDatabase, "model_runs", lambda self: [run, elsewhere], raising=False)
-    section = page(tuned()).one("section", id="summary")
+def test_whole_models(page, tuned, machine):
+    path = tuned()
+    run = ModelRun(
+        f"tiny {NASTY}",
+        machine.fingerprint(),
+        2e-3,
+        1e-3,
+        "tuned",
+        0.01,
+        0.02,
+        trials=7,
+        elapsed_s=60.0,
+        created_at=1.7e9,
+    )
+    with open_log(path) as log:
+        log.add_model_run(run)
+        log.add_model_run(replace(run, target=replace(machine, model="Elsewhere").fingerprint()))
+    section = page(path).one("section", id="summary")
     ((model, before, after, gain, noise, kept, trials, *_),) = _rows(section.one("table"))
     assert model.startswith("tiny") and (before, after, gain) == ("2.00 ms", "1.00 ms", "2.00x")
     assert (noise, kept, trials) == ("2.0%", "tuned", "7")
