@@ -250,7 +250,7 @@ def _add_report(commands: Commands) -> None:
         "--target", metavar="NAME", help="machine: its hash (luthier log info) or CPU (default: that with most records)"
     )
     parser.add_argument(
-        "--code", type=count, default=25, metavar="N", help="tasks whose code is shown, most time first (default: 25)"
+        "--code", type=count, default=16, metavar="N", help="tasks whose code is shown, most time first (default: 16)"
     )
 
 
