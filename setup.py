@@ -22,7 +22,7 @@ def version() -> str:
 
 BENCH = ["onnxruntime>=1.17", "openvino>=2024.0", "MNN>=3.6", "ncnn>=1.0.20261020", "pnnx>=20261020", "matplotlib>=3.8"]
 TEST = ["setuptools>=65", "pytest>=8.0", "hypothesis>=6.100", "onnxruntime>=1.17"]
-DEV = [*TEST, "mypy>=1.13", "ruff>=0.8", "import-linter>=2.1", "build>=1.0"]
+DEV = [*TEST, "mypy>=1.13", "ruff>=0.8", "import-linter>=2.1", "build>=1.0", "playwright>=1.40"]
 
 setup(
     name="luthier",
@@ -33,7 +33,11 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     packages=find_packages(include=["luthier", "luthier.*"]),
-    package_data={"luthier": ["py.typed"], "luthier.tuner.pretrained": ["model.ubj", "provenance.json"]},
+    package_data={
+        "luthier": ["py.typed"],
+        "luthier.page": ["page.css", "page.js"],
+        "luthier.tuner.pretrained": ["model.ubj", "provenance.json"],
+    },
     python_requires=">=3.11",
     install_requires=["numpy>=1.26", "xgboost>=2.0", "llvmlite>=0.50", "onnx>=1.19", "tqdm>=4.60"],
     extras_require={"bench": BENCH, "test": TEST, "dev": DEV},

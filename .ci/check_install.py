@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-PACKAGES = ("te", "te.ops", "schedule", "codegen", "runtime", "graph", "tuner")
+PACKAGES = ("te", "te.ops", "schedule", "codegen", "runtime", "graph", "tuner", "page")
 TOP_LEVEL = ("te", "schedule", "codegen", "runtime", "graph", "tuner", "benchmarks", "tests")
 
 
@@ -20,6 +20,9 @@ def main() -> None:
     marker = Path(str(luthier.__file__)).with_name("py.typed")
     if not marker.exists():
         raise SystemExit(f"{marker.name} is not installed: type checkers would ignore the annotations")
+    for name in ("page.css", "page.js"):
+        if not marker.with_name("page").joinpath(name).exists():
+            raise SystemExit(f"page/{name} is not installed: luthier report could not write its page")
     for command in ([str(Path(sys.executable).with_name("luthier"))], [sys.executable, "-m", "luthier"]):
         printed = subprocess.run([*command, "--version"], check=True, capture_output=True, text=True).stdout.split()
         if printed != ["luthier", luthier.__version__]:

@@ -1,4 +1,4 @@
-"""The command line: ``luthier tune|build|run|bench|tasks|show|log|cache``.
+"""The command line: ``luthier tune|build|run|bench|tasks|show|report|log|cache``.
 
 This file holds the grammar of the commands and what happens to errors; the commands are in :mod:`.cli_model`,
 :mod:`.cli_tasks`, :mod:`.cli_log` and so on, which are imported when they are asked for, so that ``--help`` is quick.
@@ -98,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_bench(commands)
     _add_tasks(commands)
     _add_show(commands)
+    _add_report(commands)
     _add_log(commands)
     _add_cache(commands)
     return parser
@@ -225,6 +226,31 @@ def _add_show(commands: Commands) -> None:
     _add_target(parser)
     parser.add_argument(
         "--level", choices=("te", "schedule", "loops", "llvm", "asm"), default="schedule", help="default: %(default)s"
+    )
+
+
+def _add_report(commands: Commands) -> None:
+    parser = _command(commands, "report", ".cli_report", "write one HTML page about what a tuning log holds")
+    parser.add_argument("file", metavar="LOG", help="the log")
+    parser.add_argument("-o", "--output", metavar="FILE.html", help="page to write (default: LOG.html here)")
+    parser.add_argument(
+        "--model", metavar="MODEL", help="only this model's tasks, each weighed by how often the model runs it"
+    )
+    parser.add_argument(
+        "--shape",
+        type=shape,
+        action="append",
+        default=[],
+        metavar="NAME=1,3,224,224",
+        help="as the model was tuned with",
+    )
+    _add_accuracy(parser)
+    parser.add_argument("--task", metavar="PATTERN", help="only tasks whose name or key matches (conv2d*, *3x3*)")
+    parser.add_argument(
+        "--target", metavar="NAME", help="machine: its hash (luthier log info) or CPU (default: that with most records)"
+    )
+    parser.add_argument(
+        "--code", type=count, default=16, metavar="N", help="tasks whose code is shown, most time first (default: 16)"
     )
 
 

@@ -25,10 +25,16 @@ from . import sqlite_file, sqlite_format
 from .database import Database, hash_of
 from .family import family_of
 from .model_run import ModelRun
+from .outline import Outline, read_outline
 from .record import KnownTask, Record, TaskInfo, canonical_json
 from .sqlite_rows import COLUMNS, SELECT, record_of, row_of
 
 BUSY_TIMEOUT_S = 20.0
+_OUTLINES = (
+    "SELECT r.key, t.name, r.target, r.status, r.run_s, r.verified, r.error, r.compile_s, r.luthier_version, "
+    "r.llvm_version, r.created_at, r.search, r.seed, r.trial, r.predicted FROM records r JOIN tasks t ON t.key = r.key "
+    "ORDER BY r.id"
+)
 _GOOD = "r.status = 'ok' AND r.verified"
 
 
@@ -135,6 +141,10 @@ class SqliteDatabase(Database):
             # one statement sees one moment of the log, however many others write
             for row in self._connection.execute(f"{SELECT} WHERE {where} ORDER BY r.id", values).fetchall():
                 yield record_of(row)
+
+    def outlines(self) -> Iterator[Outline]:
+        with self._errors():
+            yield from map(read_outline, self._connection.execute(_OUTLINES).fetchall())
 
     def ranked(self, key: str, target: Target | str, space: str | None = None) -> Iterator[Record]:
         where, values = self._filter(key, target)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -11,7 +11,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from luthier.cli import main
+from luthier.codegen.detect import host_target
+from luthier.schedule.decide import Default
+from luthier.target import Target
 from luthier.tuner.database import open_log
+from luthier.tuner.model_tasks import model_tasks
 from luthier.tuner.record import Record, Status
 
 
@@ -101,6 +105,45 @@ def make_log(tmp_path):
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def machine() -> Target:
+    return host_target(1)
+
+
+@pytest.fixture
+def tuned(tiny, machine):
+    """``tuned(name, trials, **changes)`` writes a log of the tiny model, with made-up times: for each task some trials,
+    of which the first is slowest and the last has the default schedule, and a failure."""
+
+    def write(name: str = "tiny.db", trials: int = 6, **changes):
+        with open_log(tiny.parent / name) as log:
+            for task in model_tasks(tiny, machine):
+                schedule = task.instantiate(Default(), machine)
+                for i in range(trials):
+                    last = i == trials - 1
+                    record = Record(
+                        key=task.key,
+                        workload=task.workload.text,
+                        task=task.name,
+                        target=machine.fingerprint(),
+                        decisions=schedule.decisions if last else {"made up": i},
+                        trace=schedule.to_json() if last else None,
+                        status=Status.OK,
+                        run_s=tuple(1e-3 / (1 + i) * f for f in (1.0, 1.02, 1.1)),
+                        verified=True,
+                        created_at=1.7e9 + i,
+                        search="evolutionary",
+                        trial=i,
+                        luthier_version="0.1.0",
+                    )
+                    log.add(replace(record, **changes))
+                failed = {"status": Status.TIMEOUT, "run_s": (), "verified": False, "error": f"took {task.uses}.5 s"}
+                log.add(replace(record, **(changes | {"decisions": {"failed": trials}, "trial": trials} | failed)))
+        return tiny.parent / name
+
+    return write
 
 
 def _record(number: int, status: Status, run_s: tuple[float, ...]) -> Record:
