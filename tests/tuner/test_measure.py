@@ -23,10 +23,10 @@ from luthier.tuner.builder import Builder
 from luthier.tuner.candidate import Candidate
 from luthier.tuner.cpu import Cores
 from luthier.tuner.inputs import differences, random_inputs
-from luthier.tuner.jobs import BuildJob, OutputsJob, TimeJob, reference_job
+from luthier.tuner.jobs import BuildBatch, BuildJob, LoadJob, OutputsJob, TimeJob, reference_job
 from luthier.tuner.measure import Limits, Measurer
 from luthier.tuner.record import Status
-from luthier.tuner.runner import Runner
+from luthier.tuner.runner import Runner, _Loaded
 
 FAULTS = str(Path(__file__).parent / "faults")
 
@@ -77,16 +77,42 @@ class TestRoles:
         builder = Builder()
         built = [builder.handle(matmul.workload, BuildJob(host, c.decisions)) for c in candidates(matmul, host, 2)]
         job = TimeJob(tuple(built), total_s=0.002, sample_s=0.0002, max_samples=7)
-        timings = Runner().handle(matmul.workload, job)
-        assert len(timings) == 2
-        for t in timings:
+        timings = Runner().handle(matmul.workload, replace(job, race=math.inf, contend=math.inf, incumbent=built[0]))
+        assert len(timings.candidates) == 2
+        for t in (*timings.candidates, timings.incumbent):
             assert 5 <= len(t) <= 7
             assert all(1e-8 < x < 0.1 for x in t)
 
-    def test_hopeless_candidates_are_sampled_twice(self, matmul, host):
+    def test_the_race_is_lost_after_one_timing(self, matmul, host):
         built = Builder().handle(matmul.workload, BuildJob(host, candidates(matmul, host, 1)[0].decisions))
-        ((first, second),) = Runner().handle(matmul.workload, TimeJob((built,), best_s=1e-12))
-        assert first > 0 and second > 0
+        timings = Runner().handle(matmul.workload, TimeJob((built,), best_s=1e-12, incumbent=built))
+        ((only,),) = timings.candidates
+        assert only > 0 and timings.incumbent == ()
+
+    def test_what_was_loaded_ahead_is_not_loaded_again(self, matmul, host, monkeypatch):
+        built = Builder().handle(matmul.workload, BuildJob(host, candidates(matmul, host, 1)[0].decisions))
+        runner = Runner()
+        assert runner.handle(matmul.workload, LoadJob((built,))) is None
+        monkeypatch.setattr("luthier.tuner.runner.load_objects", None)
+        assert len(runner.handle(matmul.workload, TimeJob((built,), best_s=1e-12)).candidates) == 1
+
+    def test_constants_come_from_copies(self, matmul, host):
+        built = Builder().handle(matmul.workload, BuildJob(host, candidates(matmul, host, 1)[0].decisions))
+        runner = Runner()
+        ((*many,),) = runner.handle(matmul.workload, TimeJob((built,), cold_bytes=1 << 20)).candidates
+        assert len(many) >= 5
+        cold = _Loaded(built, runner._task_data(matmul.workload))
+        cold.spread(1 << 20)
+        assert len({tuple(table[:]) for table in cold._inputs}) > 8  # each with a copy of its own
+        assert differences(matmul.workload.outputs, cold.outputs_of(1), runner.handle(
+            matmul.workload, OutputsJob(built))) == ""
+
+    def test_a_batch_is_built_as_one_by_one(self, matmul, host):
+        jobs = [BuildJob(host, c.decisions) for c in candidates(matmul, host, 3)]
+        wrong = BuildJob(host, {}, {"names": [], "steps": [["explode", {}]]})
+        *good, bad = Builder().handle(matmul.workload, BuildBatch((*jobs, wrong)))
+        assert [b.objects for b in good] == [Builder().handle(matmul.workload, j).objects for j in jobs]
+        assert "other stages" in bad.error
 
     def test_writes_past_the_end_are_found(self, matmul, host):
         built = Builder().handle(matmul.workload, reference_job(host))

@@ -9,14 +9,16 @@ from dataclasses import replace
 import numpy as np
 
 from luthier.tuner.builder import Builder
-from luthier.tuner.jobs import BuildJob, OutputsJob, TimeJob
+from luthier.tuner.jobs import BuildBatch, BuildJob, LoadJob, OutputsJob, TimeJob, Timings
 from luthier.tuner.runner import Runner
 
 
 class FaultyBuilder(Builder):
     """Builds well, but for candidates whose decision ``fault`` says otherwise."""
 
-    def handle(self, task, job: BuildJob):
+    def handle(self, task, job: BuildJob | BuildBatch):
+        if isinstance(job, BuildBatch):
+            return super().handle(task, job)
         fault = (job.decisions or {}).get("fault")
         if fault == "build crash":
             ctypes.string_at(1)
@@ -37,6 +39,8 @@ class FaultyRunner(Runner):
     """Runs well, but for candidates that :class:`FaultyBuilder` has marked."""
 
     def handle(self, task, job):
+        if isinstance(job, LoadJob):
+            return super().handle(task, job)
         candidates = job.candidates if isinstance(job, TimeJob) else (job.candidate,)
         faults = [_FAULTS[int(c.build_s)] if c.build_s >= 1 else None for c in candidates]
         if "run crash" in faults:
@@ -58,4 +62,5 @@ class FaultyRunner(Runner):
                     a[...] = 7
                 self._task_data(task)._physical = [type(p)() for p in self._task_data(task)._physical]
             return result
-        return [tuple(9.0 for _ in t) if f == "slow" else t for t, f in zip(result, faults, strict=True)]
+        slow = [tuple(9.0 for _ in t) if f == "slow" else t for t, f in zip(result.candidates, faults, strict=True)]
+        return Timings(tuple(slow), result.incumbent)

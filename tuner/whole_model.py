@@ -1,0 +1,88 @@
+"""The end of a session on a model: build it with default schedules and with the log's, measure both, keep the better.
+
+What is faster alone need not be faster inside the model, where the caches hold what the kernels before have left.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ..accuracy import Accuracy
+from ..graph.compile import compile_model
+from ..graph.importer.read import ModelSource
+from ..runtime.executable import Executable
+from ..target import Target
+from .cpu import available_cores
+from .database import Database
+from .lookup import schedules_from_log
+
+RACE_S = 4.0
+LEAST_ROUNDS = 5
+MOST_ROUNDS = 200
+LAYOUT_BYTES_PER_S = 4e8
+"""Constants that a build lays out in a second, by one core, with what new memory costs."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTimes:
+    """Latencies of one inference in seconds, taken in turns; kept: which of the two the log gives from now on."""
+
+    default_s: tuple[float, ...]
+    tuned_s: tuple[float, ...]
+    kept: Literal["tuned", "default"]
+
+    def __str__(self) -> str:
+        texts = [f"{statistics.median(t) * 1e3:.3f} ms (least {min(t) * 1e3:.3f})" for t in (self.default_s, self.tuned_s)]
+        gain = statistics.median(self.default_s) / statistics.median(self.tuned_s)
+        kept = "" if self.kept == "tuned" else "; the default schedules stay"
+        return (
+            f"The whole model, measured in turns {len(self.tuned_s)} times: {texts[0]} by default, {texts[1]} with the "
+            f"log, {gain:.2f}x{kept}."
+        )
+
+
+class ModelCheck:
+    """Builds and measures one model. import_s: how long it took to read; the other arguments are the build's."""
+
+    def __init__(
+        self,
+        model: ModelSource,
+        target: Target,
+        shapes: Mapping[str, Sequence[int]] | None = None,
+        accuracy: Accuracy = "fast",
+        import_s: float = 0.0,
+    ) -> None:
+        self.model, self.target, self.shapes, self.accuracy, self.import_s = model, target, shapes, accuracy, import_s
+
+    def build_s(self, compile_s: float, constants_bytes: int) -> float:
+        """How long both builds will take, roughly. compile_s: of all its kernels, one after the other."""
+        once_s = self.import_s + compile_s / available_cores() + constants_bytes / LAYOUT_BYTES_PER_S
+        return 2.0 * 1.3 * once_s
+
+    def run(self, log: Database, deadline: float, clock: Callable[[], float] = time.monotonic) -> ModelTimes:
+        """Measure for some seconds, or until ``deadline`` of ``clock``; at least a few times. Raises as a build does."""
+        default, tuned = self._build(None), self._build(log)
+        end = min(clock() + RACE_S, deadline)
+        times: tuple[list[float], list[float]] = ([], [])
+        feed = default.example_inputs()
+        while len(times[0]) < LEAST_ROUNDS or (clock() < end and len(times[0]) < MOST_ROUNDS):
+            both = [(default, times[0]), (tuned, times[1])]
+            for executable, measured in both if len(times[0]) % 2 else reversed(both):
+                measured += executable.time(1, inputs=feed)
+        return ModelTimes(tuple(times[0]), tuple(times[1]), "tuned" if _center(times[1]) <= _center(times[0]) else "default")
+
+    def _build(self, log: Database | None) -> Executable:
+        schedules = None if log is None else schedules_from_log(log)
+        return compile_model(
+            self.model, target=self.target, shapes=self.shapes, accuracy=self.accuracy, schedules=schedules
+        )
+
+
+def _center(times: Sequence[float]) -> float:
+    """The lower quartile: what disturbs a run makes it longer, and the least one is an accident."""
+    return sorted(times)[math.floor((len(times) - 1) / 4)]
