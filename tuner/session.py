@@ -2,8 +2,9 @@
 
     propose (:mod:`.search`) -> measure (:mod:`.measure`) -> record (:mod:`.database`) -> learn (:mod:`.cost_model`)
 
-and :mod:`.scheduler` says for which task. Whatever ends a session, all that was measured is in the log, and
-the next session on the same log goes on from there.
+and :mod:`.scheduler` says for which task. In the end the best few of each task are measured again (:mod:`.finish`), then
+the whole model (:mod:`.whole_model`); the budget includes that. Whatever ends a session, all that was measured is in
+the log, and the next session on the same log goes on from there.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..errors import ScheduleError, TuningError
@@ -19,18 +20,26 @@ from ..schedule.decide import Default
 from ..schedule.space import Space
 from ..target import Target
 from ..te.workload import Workload
+from .candidate import Candidate
 from .cost_model import CostModel, Sample, make_cost_model
 from .database import Database
+from .finish import keep_defaults, settle
 from .history import known_observations, make_record, replay
+from .interrupts import shielded
 from .measure import Measurer, MeasureResult
 from .progress import Progress
-from .record import decisions_hash
 from .report import Stop, TaskReport, TuneReport
 from .scheduler import TaskProgress, TaskScheduler
 from .search import Observation, SearchContext, make_searcher
 from .task import ModelTask, TuningTask, tuning_tasks
+from .whole_model import RACE_S, ModelCheck, ModelTimes
 
 BATCH = 16
+CHECK_SHARE = 0.25
+"""Of the budget, what measuring the whole model may take; where it would take more, it is left out."""
+
+SETTLE_SHARE = 0.1
+"""Of the budget, what measuring the best few of each task again may take; where it ends, light tasks are left out."""
 
 
 def tune(
@@ -47,6 +56,8 @@ def tune(
     stop_below: float = 0.01,
     progress: bool = True,
     measurer: Measurer | None = None,
+    model: ModelCheck | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> TuneReport:
     """Search schedules for ``tasks`` on ``target`` until ``budget_s`` seconds have passed or ``trials`` were measured.
 
@@ -55,6 +66,8 @@ def tune(
     seed        equal seeds propose equal candidates, as far as the search does not depend on timings
     stop_below  stop early when all remaining gain is expected to be less than this fraction; 0 to never do so
     measurer    where to measure, by default worker processes on this machine; it is closed when the session ends
+    model       the model that the tasks are of, to be measured as a whole in the end
+    clock       seconds that never go back; for tests
 
     Ctrl-C ends the session early, with a report. Raises TuningError for arguments that make no sense.
     """
@@ -63,12 +76,13 @@ def tune(
     for name, value in (("budget_s", budget_s), ("trials", trials)):
         if value is not None and not value > 0:
             raise TuningError(f"tune: {name}={value} must be positive")
+    start = clock()
     chosen = tuning_tasks(tasks, pattern)
-    model = make_cost_model(cost_model, seed)
+    ranking = make_cost_model(cost_model, seed)
     with measurer or Measurer(target) as measurer, Progress(progress, budget_s, trials) as shown:
-        states = [_start(t, log, target, search, model, seed) for t in chosen]
+        states = [_start(t, log, target, search, ranking, seed) for t in chosen]
         scheduler = TaskScheduler(states, target, stop_below)
-        session = _Session(log, target, measurer, model, scheduler, shown, search, seed)
+        session = _Session(log, target, measurer, ranking, scheduler, shown, search, seed, model, clock, start)
         return session.run(budget_s, trials)
 
 
@@ -98,10 +112,11 @@ def _start(task: TuningTask, log: Database, target: Target, search: str, model: 
         # a time that can no longer be had is not one to beat
         state.add(r.best_s, r.verified and r.best_s < state.best_s and replay(task, target, r) is not None)
     try:
-        default = decisions_hash(task.instantiate(Default(), target).decisions, task.space_name)
+        schedule = task.instantiate(Default(), target)
     except ScheduleError as e:
         raise TuningError(f"task {task.name}: its default schedule is not legal: {e}") from e
-    state.default_s = next((r.best_s for r in records if r.decisions_hash == default), math.inf)
+    state.default = Candidate(schedule.decisions, schedule.to_json(), task.space_name)
+    state.default_s = next((r.best_s for r in records if r.decisions_hash == state.default.hash), math.inf)
     return state
 
 
@@ -113,19 +128,25 @@ class _Session:
         log: Database,
         target: Target,
         measurer: Measurer,
-        model: CostModel,
+        ranking: CostModel,
         scheduler: TaskScheduler,
         progress: Progress,
         search: str,
         seed: int,
+        model: ModelCheck | None,
+        clock: Callable[[], float],
+        start: float,
     ) -> None:
-        self.log, self.target, self.measurer, self.model = log, target, measurer, model
+        self.log, self.target, self.measurer, self.ranking = log, target, measurer, ranking
         self.scheduler, self.progress, self.search, self.seed = scheduler, progress, search, seed
+        self.model, self.clock, self.start = model, clock, start
         self.states = {id(t.task): t for t in scheduler.tasks}
         self.samples: list[Sample] = []
         self.statuses: Counter[str] = Counter()
         self.done: Counter[int] = Counter()
-        self.start = time.monotonic()
+        self.compile_s: dict[int, float] = {}
+        self.times: ModelTimes | None = None
+        self.note = ""
 
     def run(self, budget_s: float | None, trials: int | None) -> TuneReport:
         deadline = self.start + (math.inf if budget_s is None else budget_s)
@@ -133,6 +154,9 @@ class _Session:
             self.measurer.set_best(state.task, state.best_s)
         try:
             stopped = self._loop(deadline, trials)
+            with shielded():
+                self.measurer.drop_pending()
+            self._finish(deadline)
         except KeyboardInterrupt:
             stopped = "interrupted"
         return self._report(stopped)
@@ -140,24 +164,27 @@ class _Session:
     def _loop(self, deadline: float, trials: int | None) -> Stop:
         left = trials
         while True:
-            if time.monotonic() >= deadline:
+            left_s = deadline - self.clock() - self._finish_s(deadline) - self._model_s(deadline)
+            if left_s <= 0:
                 return "budget"
             state = self.scheduler.next() if left is None or left > 0 else None
-            if state is not None and self.measurer.pending <= BATCH // 2:
+            # what waits is proposed without what the last batch tells; with other tasks to turn to, that costs little
+            ahead = BATCH if len(self.states) > 1 else BATCH // 2
+            if state is not None and self.measurer.pending <= ahead:
                 submitted = self._submit(state, BATCH if left is None else min(BATCH, left))
                 left = None if left is None else left - submitted
                 continue
             if state is None and not self.measurer.pending:
                 return "trials" if left == 0 else "converged" if self.scheduler.expected_gain else "exhausted"
-            wait_s = None if math.isinf(deadline) else max(deadline - time.monotonic(), 0.0)
-            result = self.measurer.next_result(wait_s)
+            result = self.measurer.next_result(None if math.isinf(left_s) else left_s)
             if result is not None:
-                self._observe(result)
+                with shielded():
+                    self._observe(result)
 
     def _submit(self, state: TaskProgress, n: int) -> int:
         """Propose and hand over up to ``n`` candidates; a fresh task gets its default schedule only."""
         with self.measurer.cores.take(1):  # searching must not disturb a measurement that needs all cores
-            self.model.update(self.samples)
+            self.ranking.update(self.samples)
             self.samples.clear()
             candidates = state.searcher.propose(n if state.submitted else 1)
         state.exhausted = not candidates
@@ -170,9 +197,12 @@ class _Session:
         state, candidate = self.states[id(result.task)], result.candidate
         record = make_record(result, self.target, self.search, self.seed)
         self.log.add(record)
-        state.add(record.best_s, record.verified)
+        if state.add(record.best_s, record.verified):
+            state.noise = result.noise
         if candidate.trial == 0:
             state.default_s = record.best_s
+        if record.ok:
+            self.compile_s[id(state.task)] = max(record.compile_s, self.compile_s.get(id(state.task), 0.0))
         state.searcher.observe([Observation(candidate, record.best_s)])
         if candidate.features is not None:
             self.samples.append(Sample(state.task.key, candidate.features, record.best_s))
@@ -180,12 +210,62 @@ class _Session:
         self.done[id(state.task)] += 1
         self.progress.trial(self.scheduler, record)
 
+    # ------------------------------------------------------------------ the end
+
+    def _finish(self, deadline: float) -> None:
+        """Settle each task, the heaviest first, then measure the model; what the time does not allow is left out."""
+        for state in sorted(self._unsettled(), key=self.scheduler.weight, reverse=True):
+            left_s = deadline - self.clock() - self._model_s(deadline)
+            if left_s < _settling_s(state):
+                continue
+            with shielded():
+                timeout_s = None if math.isinf(left_s) else left_s
+                settled = settle(state.task, state.default, self.log, self.target, self.measurer, timeout_s)
+            if settled is not None:
+                state.best_s, state.default_s, state.noise = settled.best_s, settled.default_s, settled.noise
+                state.kept_default = settled.kept_default
+        if self.model is None:
+            return
+        if self._model_s(deadline) > deadline - self.clock() or not self._model_s(deadline):
+            self.note = "The budget is too short to measure the whole model too."
+            return
+        self.measurer.close()  # its processes must not be in the way
+        self.times = self.model.run(self.log, deadline, self.clock)
+        if self.times.kept == "default":
+            with shielded():
+                keep_defaults(self.log, [(t.task, t.default) for t in self.scheduler.tasks], self.target)
+
+    def _unsettled(self) -> list[TaskProgress]:
+        """Tasks of which more than the default schedule is known to work."""
+        return [t for t in self.scheduler.tasks if t.best_s < math.inf and len(t.history) > 1]
+
+    def _finish_s(self, deadline: float) -> float:
+        """Time to keep for settling the tasks."""
+        needed_s = sum(map(_settling_s, self._unsettled()))
+        return 0.0 if math.isinf(deadline) else min(needed_s, SETTLE_SHARE * (deadline - self.start))
+
+    def _model_s(self, deadline: float) -> float:
+        """Time to keep for the whole model; 0 where it is not to be measured."""
+        if self.model is None:
+            return 0.0
+        compile_s = sum(self.compile_s.values())
+        constants_bytes = max((t.task.constants_bytes for t in self.scheduler.tasks), default=0)
+        run_s = min(RACE_S, 0.05 * (deadline - self.start)) + 12 * self.scheduler.latency_s
+        needed_s = self.model.build_s(compile_s, constants_bytes) + run_s
+        return needed_s if needed_s <= CHECK_SHARE * (deadline - self.start) else 0.0
+
     def _report(self, stopped: Stop) -> TuneReport:
         reports = []
         for t in self.scheduler.tasks:
             work = t.task.workload.flops / 1e9
             trials = self.done[id(t.task)]
             times = (t.default_s, t.best_s, work / t.best_s)
-            reports.append(TaskReport(t.task.name, t.task.key, t.task.uses, trials, *times))
-        elapsed_s = time.monotonic() - self.start
-        return TuneReport(tuple(reports), sum(self.done.values()), elapsed_s, stopped, dict(self.statuses))
+            reports.append(TaskReport(t.task.name, t.task.key, t.task.uses, trials, *times, t.noise, t.kept_default))
+        elapsed_s = self.clock() - self.start
+        trials = sum(self.done.values())
+        return TuneReport(tuple(reports), trials, elapsed_s, stopped, dict(self.statuses), self.times, self.note)
+
+
+def _settling_s(state: TaskProgress) -> float:
+    """How long settling a task takes, about: five candidates, half a hundred runs of each."""
+    return 0.15 + 5 * max(0.06, 20 * state.best_s)
