@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+from ..errors import ScheduleError
 from ..schedule.cost import arithmetic
 from ..schedule.layout import BlockedLayout
 from ..schedule.schedule import Schedule
@@ -19,13 +20,17 @@ from .kernel import Kernel, Param
 from .nodes import Buffer, For, Function, walk_stmts
 
 
-def build_kernel(schedule: Schedule, target: Target, symbol: str | None = None) -> Kernel:
+def build_kernel(
+    schedule: Schedule, target: Target, symbol: str | None = None, most_lines: int | None = None
+) -> Kernel:
     """Lower a schedule and compile it to relocatable object code for ``target``.
 
     symbol  the function's name; default: one that is unique for (workload, decisions, target), as a program of several
             kernels needs it
+    most_lines  of LLVM IR that the kernel may have: a thousand take some 30 ms to compile; default: any number
 
-    Raises ScheduleError when the schedule cannot be lowered, InternalError when LLVM rejects the result.
+    Raises ScheduleError when the schedule cannot be lowered or its code is too long, InternalError when LLVM rejects
+    the result.
     """
     name = symbol or pipeline.kernel_name(schedule.workload, schedule, target)
     pipeline.dump(schedule, target, name)
@@ -40,7 +45,7 @@ def build_kernel(schedule: Schedule, target: Target, symbol: str | None = None) 
             prepare, layout = _preparation(schedule, source), None
         params.append(_param(buffer, layout, prepare))
     metadata = {"decisions": dict(schedule.decisions), "flops": arithmetic(schedule)}
-    return _compiled(fn, params, metadata, target)
+    return _compiled(fn, params, metadata, target, most_lines)
 
 
 def _preparation(schedule: Schedule, source: Placeholder) -> Kernel:
@@ -51,10 +56,15 @@ def _preparation(schedule: Schedule, source: Placeholder) -> Kernel:
     return _compiled(replace(fn, name=symbol), [_param(b) for b in fn.params], {}, target)
 
 
-def _compiled(fn: Function, params: list[Param], metadata: dict[str, Any], target: Target) -> Kernel:
+def _compiled(
+    fn: Function, params: list[Param], metadata: dict[str, Any], target: Target, most_lines: int | None = None
+) -> Kernel:
+    text = emit.emit_function(fn, target)
+    if most_lines is not None and (lines := text.count("\n")) > most_lines:
+        raise ScheduleError(f"the code is {lines} lines long, and at most {most_lines} are allowed; unroll less")
     return Kernel(
         symbol=fn.name,
-        object_code=_object_code(emit.emit_function(fn, target), target),
+        object_code=_object_code(text, target),
         params=tuple(params),
         outputs=fn.outputs,
         shared_bytes=_scratch_bytes(fn.shared),

@@ -253,9 +253,10 @@ class Bench:
         return built
 
 
-def build_job(target: Target, task: TuningTask, candidate: Candidate) -> BuildJob:
+def build_job(target: Target, task: TuningTask, candidate: Candidate, code_lines: int | None = None) -> BuildJob:
     """How a candidate is built: by its decisions, or where the space is the user's own by its trace."""
-    return BuildJob(target, candidate.decisions, None if task.space is None else candidate.trace)
+    trace = None if task.space is None else candidate.trace
+    return BuildJob(target, candidate.decisions, trace, code_lines if candidate.trial else None)
 
 
 def called(worker: Worker, key: str, data: bytes, job: object, timeout_s: float) -> Outcome:

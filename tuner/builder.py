@@ -35,7 +35,7 @@ class Builder:
             return [self._of_batch(task, one) for one in job.jobs]
         start = time.perf_counter()
         schedule = schedule_of(task, job)
-        kernel = build_kernel(schedule, job.target, SYMBOL)
+        kernel = build_kernel(schedule, job.target, SYMBOL, job.most_lines)
         build_s = time.perf_counter() - start
         program = single_program(kernel, job.target.threads)
         entry = _entry(emit_program(program, job.target), job.target)

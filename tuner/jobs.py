@@ -14,11 +14,15 @@ from ..target import Target
 
 @dataclass(frozen=True, slots=True)
 class BuildJob:
-    """What to build: a trace, or the decisions of the workload's own space, or (with neither) the reference."""
+    """What to build: a trace, or the decisions of the workload's own space, or (with neither) the reference.
+
+    most_lines  of LLVM IR that it may have; None: any number
+    """
 
     target: Target
     decisions: Decisions | None = None
     trace: Mapping[str, Any] | None = None
+    most_lines: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ class Limits:
     """Times in seconds, for one job; memory in bytes of address space (0: no limit).
 
     race_s         for a run, besides a hundred times the best time of its task once that is known; at most run_s
+    code_lines     of LLVM IR that a candidate may have, the default schedule aside: what is longer takes more than half
+                   a second to compile, and no longer fits the instruction cache
     recycle_after  jobs after which a worker is replaced, and recycle_bytes: resident memory that it may grow by
     """
 
@@ -18,6 +20,7 @@ class Limits:
     run_s: float = 20.0
     race_s: float = 3.0
     reference_s: float = 300.0
+    code_lines: int = 20_000
     build_bytes: int = 4 << 30
     run_bytes: int = field(default_factory=lambda: int(0.8 * memory_bytes()))
     recycle_after: int = 400

@@ -208,7 +208,8 @@ class Measurer:
         if generation != self._generation:
             return
         task = jobs[0][0]
-        message = BuildBatch(tuple(build_job(self.target, t, c) for t, c in jobs))
+        lines = self.limits.code_lines
+        message = BuildBatch(tuple(build_job(self.target, t, c, lines) for t, c in jobs))
         with self.cores.take(1):
             outcome = self._bench.call_build(worker, task, message, self.limits.build_s * len(jobs))
         if isinstance(outcome, Failure) and len(jobs) > 1:

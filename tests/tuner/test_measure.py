@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -217,7 +218,7 @@ class TestMeasurer:
             m.submit(matmul, candidates(matmul, host, 1)[0])
 
 
-PATIENT = Limits(build_s=60, run_s=60)
+PATIENT = Limits(build_s=60, run_s=60, build_bytes=3 << 30, run_bytes=3 << 30)
 
 
 @pytest.fixture(scope="module")
@@ -246,7 +247,11 @@ class TestFaults:
             ("build hang", Status.TIMEOUT, "the build took longer"),
             ("build memory", Status.OUT_OF_MEMORY, "no room"),
             ("build error", Status.BUILD_ERROR, "cannot be built"),
+            ("build endless", Status.OUT_OF_MEMORY, "needs more than 3.0 GiB"),
             ("run crash", Status.CRASHED, "SIGSEGV"),
+            ("run exit", Status.CRASHED, "exit code 0"),
+            ("run spin", Status.TIMEOUT, "the run took longer"),
+            ("run endless", Status.OUT_OF_MEMORY, "needs more than 3.0 GiB"),
             ("run hang", Status.TIMEOUT, "the run took longer"),
             ("memory", Status.OUT_OF_MEMORY, "arena"),
             ("nan", Status.WRONG_RESULT, "nan instead of"),
@@ -255,7 +260,7 @@ class TestFaults:
         ],
     )
     def test_fault(self, measurer, matmul, fault, status, word):
-        if "hang" in fault:
+        if "hang" in fault or "spin" in fault:
             measurer.limits = Limits(build_s=0.2, run_s=0.2)
         measurer.submit(matmul, Candidate({"fault": fault}))
         bad = measurer.next_result(60)
@@ -265,6 +270,53 @@ class TestFaults:
         measurer.submit(matmul, Candidate({"fault": None}))
         good = measurer.next_result(60)
         assert (good.status, good.verified) == (Status.OK, True)
+
+    @pytest.mark.parametrize("fault", ["build print", "run print"])
+    def test_megabytes_of_output_are_swallowed(self, measurer, matmul, fault):
+        measurer.submit(matmul, Candidate({"fault": fault}))
+        assert measurer.next_result(60).status is Status.OK
+
+    @pytest.mark.parametrize("whose", ["builder", "runner"])
+    def test_a_worker_killed_from_outside_does_not_condemn_its_candidate(self, measurer, matmul, whose):
+        worker = measurer._runner if whose == "runner" else measurer._builders[0]
+        for n in range(4):
+            measurer.submit(matmul, Candidate({"fault": None, "n": n}))
+            while not worker._process:  # it is started for the first candidate
+                time.sleep(0.001)
+            os.kill(worker._process.pid, signal.SIGKILL)
+            result = measurer.next_result(60)
+            assert (result.status, result.candidate.decisions["n"]) == (Status.OK, n)
+
+    def test_one_that_gets_its_worker_killed_twice_is_guilty(self, measurer, matmul):
+        measurer.submit(matmul, Candidate({"fault": "run kill"}))
+        bad = measurer.next_result(60)
+        assert (bad.status, bad.verified) == (Status.OUT_OF_MEMORY, False)
+        assert "SIGKILL" in bad.error
+
+    def test_a_crash_in_a_batch_of_builds_falls_on_its_candidate_alone(self, host, matmul, monkeypatch):
+        monkeypatch.setenv("PYTHONPATH", FAULTS)
+        with Measurer(host, PATIENT, builders=1, batch=4, builder_role="faulty_roles:FaultyBuilder") as m:
+            for n, fault in enumerate([None, "build crash", "build error", "build memory", None]):
+                m.submit(matmul, Candidate({"fault": fault, "n": n}))
+            results = {r.candidate.decisions["n"]: r.status for r in drain(m)}
+        wanted = [Status.OK, Status.CRASHED, Status.BUILD_ERROR, Status.OUT_OF_MEMORY, Status.OK]
+        assert [results[n] for n in range(5)] == wanted
+
+    def test_code_that_is_too_long_is_not_compiled(self, host, matmul):
+        first, second = candidates(matmul, host, 2)
+        with Measurer(host, replace(PATIENT, code_lines=3)) as m:
+            m.submit(matmul, first)  # trial 0, the default schedule, may be as long as it likes
+            m.submit(matmul, second)
+            results = {r.candidate.trial: r for r in drain(m)}
+        assert (results[0].status, results[1].status) == (Status.OK, Status.BUILD_ERROR)
+        assert "lines long" in results[1].error
+
+    def test_workers_that_have_grown_are_replaced(self, host, matmul):
+        with Measurer(host, replace(PATIENT, recycle_bytes=1), builders=1) as m:
+            for c in candidates(matmul, host, 3):
+                m.submit(matmul, c)
+                assert m.next_result(60).status is Status.OK
+            assert m._builders[0].starts > 1 and m._runner.starts > 1
 
     def test_one_bad_candidate_does_not_spoil_those_timed_with_it(self, measurer, matmul):
         faults = [None, "run crash", None, "slow"]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import signal
+import sys
 import time
 from dataclasses import replace
 
@@ -24,6 +27,12 @@ class FaultyBuilder(Builder):
             ctypes.string_at(1)
         if fault == "build hang":
             time.sleep(1000)
+        if fault == "build endless":
+            hoard = []
+            while True:
+                hoard.append(bytearray(1 << 26))
+        if fault == "build print":
+            print("noise\n" * 500_000)
         if fault == "build memory":
             raise MemoryError("no room for the code")
         if fault == "build error":
@@ -32,7 +41,10 @@ class FaultyBuilder(Builder):
         return replace(built, build_s=_FAULTS.index(fault)) if fault in _FAULTS else built
 
 
-_FAULTS = [None, "run crash", "run hang", "nan", "wrong", "slow", "overrun", "memory", "poison"]
+_FAULTS = [
+    None, "run crash", "run hang", "nan", "wrong", "slow", "overrun", "memory", "poison", "run spin", "run endless",
+    "run print", "run exit", "run kill",
+]  # fmt: skip
 
 
 class FaultyRunner(Runner):
@@ -47,6 +59,20 @@ class FaultyRunner(Runner):
             ctypes.string_at(1)
         if "run hang" in faults:
             time.sleep(1000)
+        if "run spin" in faults:
+            while True:
+                pass
+        if "run endless" in faults:
+            hoard = []
+            while True:
+                hoard.append(np.ones(1 << 24))
+        if "run print" in faults:
+            os.write(1, b"noise\n" * 500_000)
+            print("noise\n" * 500_000, file=sys.stderr)
+        if "run kill" in faults:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if "run exit" in faults:
+            os._exit(0)
         if "memory" in faults:
             raise MemoryError("arena")
         result = super().handle(task, job)
