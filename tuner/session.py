@@ -38,6 +38,8 @@ BATCH = 16
 CHECK_SHARE = 0.25
 """Of the budget, what measuring the whole model may take; where it would take more, it is left out."""
 
+LATE_SHARE = 0.03
+"""Of the budget, what a session may take longer rather than leave the whole model out."""
 SETTLE_SHARE = 0.1
 """Of the budget, what measuring the best few of each task again may take; where it ends, light tasks are left out."""
 
@@ -226,7 +228,8 @@ class _Session:
                 state.kept_default = settled.kept_default
         if self.model is None:
             return
-        if self._model_s(deadline) > deadline - self.clock() or not self._model_s(deadline):
+        needed_s, left_s = self._model_s(deadline), deadline - self.clock()
+        if not needed_s or left_s < needed_s - LATE_SHARE * (deadline - self.start):
             self.note = "The budget is too short to measure the whole model too."
             return
         self.measurer.close()  # its processes must not be in the way
