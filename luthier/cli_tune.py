@@ -6,6 +6,7 @@ import time
 from argparse import Namespace
 from pathlib import Path
 
+from .accuracy import check_accuracy
 from .cli_model import explain
 from .cli_values import model_name, output_path, shapes_of
 from .codegen.detect import host_target
@@ -25,7 +26,7 @@ def tune(arguments: Namespace) -> None:
     start = time.monotonic()
     find_searcher(arguments.search)
     target = host_target(usable_threads(arguments.threads or default_threads()))
-    shapes, accuracy = shapes_of(arguments.shape), arguments.accuracy or "fast"
+    shapes, accuracy = shapes_of(arguments.shape), check_accuracy(arguments.accuracy or "fast")
     found = model_tasks(arguments.model, target, shapes, accuracy)
     check = ModelCheck(arguments.model, target, shapes, accuracy, time.monotonic() - start)
     tasks = tuning_tasks(found, arguments.task)

@@ -244,9 +244,7 @@ class Bench:
     def _rebuilt(self, task: TuningTask, candidate: Candidate) -> Built | Failure:
         """Build a candidate of an earlier session."""
         with self.cores.take(1):
-            outcome = self.call_build(
-                self.builder, task, build_job(self.target, task, candidate), self.limits.build_s
-            )
+            outcome = self.call_build(self.builder, task, build_job(self.target, task, candidate), self.limits.build_s)
         if isinstance(outcome, Failure):
             return outcome
         built: Built = outcome.value

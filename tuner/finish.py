@@ -17,6 +17,7 @@ from .bench import MeasureResult
 from .candidate import Candidate
 from .database import Database
 from .history import make_record, replay
+from .interrupts import shielded
 from .measure import Measurer
 from .record import Record, Status
 from .task import TuningTask
@@ -62,7 +63,8 @@ def settle(
         results = measurer.compare(task, candidates, timeout_s)
         if not results:
             break
-        _note(log, target, results)
+        with shielded():
+            _note(log, target, results)
         latest |= {r.candidate.hash: r for r in results}
     good = [r for r in latest.values() if r.status is Status.OK]
     if not good:
@@ -71,7 +73,8 @@ def settle(
     ours = next((r for r in good if r.candidate.hash == default.hash), None)
     winner = ours if ours is not None and not clearly_faster(fastest, ours) else fastest
     reason = "no faster than the default schedule beyond noise" if winner is ours else "slower when measured again"
-    demote(log, task, target, min(winner.run_s), winner.candidate.hash, reason)
+    with shielded():
+        demote(log, task, target, min(winner.run_s), winner.candidate.hash, reason)
     default_s = math.inf if ours is None else min(ours.run_s)
     return Settled(min(winner.run_s), default_s, winner.noise, winner is ours)
 

@@ -24,6 +24,7 @@ from ..target import Target
 from .bench import Bench, BuiltJob, MeasureResult, build_job, failed
 from .candidate import Candidate
 from .cpu import Cores, available_cores
+from .interrupts import shielded
 from .jobs import BuildBatch, NotBuilt
 from .limits import Limits
 from .process import Failure, Worker
@@ -145,6 +146,8 @@ class Measurer:
 
         Raises TuningError when no worker process can be started.
         """
+        if self._closed:
+            raise TuningError("this measurer was closed")
         results: _Results = Queue()
         with self._changed:
             self._comparisons.append((task, candidates, results))
@@ -162,6 +165,10 @@ class Measurer:
 
     def close(self) -> None:
         """Drop what is pending and end the workers, in the middle of a job if need be."""
+        with shielded():
+            self._close()
+
+    def _close(self) -> None:
         self._closed = True
         self.drop_pending()
         workers = (*self._builders, self._reference_builder, self._runner)

@@ -2,9 +2,9 @@
 
     propose (:mod:`.search`) -> measure (:mod:`.measure`) -> record (:mod:`.database`) -> learn (:mod:`.cost_model`)
 
-and :mod:`.scheduler` says for which task. In the end the best few of each task are measured again (:mod:`.finish`), then
-the whole model (:mod:`.whole_model`); the budget includes that. Whatever ends a session, all that was measured is in
-the log, and the next session on the same log goes on from there.
+and :mod:`.scheduler` says for which task. In the end (:mod:`.ending`) the best few of each task are measured again,
+then the whole model; the budget includes that. Whatever ends a session, all that was measured is in the log, and the
+next session on the same log goes on from there.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..te.workload import Workload
 from .candidate import Candidate
 from .cost_model import CostModel, Sample, make_cost_model
 from .database import Database
-from .finish import keep_defaults, settle
+from .ending import Ending
 from .history import known_observations, make_record, replay
 from .interrupts import shielded
 from .measure import Measurer, MeasureResult
@@ -32,16 +32,9 @@ from .report import Stop, TaskReport, TuneReport
 from .scheduler import TaskProgress, TaskScheduler
 from .search import Observation, SearchContext, make_searcher
 from .task import ModelTask, TuningTask, tuning_tasks
-from .whole_model import RACE_S, ModelCheck, ModelTimes
+from .whole_model import ModelCheck
 
 BATCH = 16
-CHECK_SHARE = 0.25
-"""Of the budget, what measuring the whole model may take; where it would take more, it is left out."""
-
-LATE_SHARE = 0.03
-"""Of the budget, what a session may take longer rather than leave the whole model out."""
-SETTLE_SHARE = 0.1
-"""Of the budget, what measuring the best few of each task again may take; where it ends, light tasks are left out."""
 
 
 def tune(
@@ -141,14 +134,12 @@ class _Session:
     ) -> None:
         self.log, self.target, self.measurer, self.ranking = log, target, measurer, ranking
         self.scheduler, self.progress, self.search, self.seed = scheduler, progress, search, seed
-        self.model, self.clock, self.start = model, clock, start
+        self.clock, self.start = clock, start
         self.states = {id(t.task): t for t in scheduler.tasks}
         self.samples: list[Sample] = []
         self.statuses: Counter[str] = Counter()
         self.done: Counter[int] = Counter()
-        self.compile_s: dict[int, float] = {}
-        self.times: ModelTimes | None = None
-        self.note = ""
+        self.ending = Ending(log, target, measurer, scheduler, model, clock, start)
 
     def run(self, budget_s: float | None, trials: int | None) -> TuneReport:
         deadline = self.start + (math.inf if budget_s is None else budget_s)
@@ -158,7 +149,7 @@ class _Session:
             stopped = self._loop(deadline, trials)
             with shielded():
                 self.measurer.drop_pending()
-            self._finish(deadline)
+            self.ending.run(deadline)
         except KeyboardInterrupt:
             stopped = "interrupted"
         return self._report(stopped)
@@ -166,7 +157,7 @@ class _Session:
     def _loop(self, deadline: float, trials: int | None) -> Stop:
         left = trials
         while True:
-            left_s = deadline - self.clock() - self._finish_s(deadline) - self._model_s(deadline)
+            left_s = deadline - self.clock() - self.ending.needed_s(deadline)
             if left_s <= 0:
                 return "budget"
             state = self.scheduler.next() if left is None or left > 0 else None
@@ -204,58 +195,13 @@ class _Session:
         if candidate.trial == 0:
             state.default_s = record.best_s
         if record.ok:
-            self.compile_s[id(state.task)] = max(record.compile_s, self.compile_s.get(id(state.task), 0.0))
+            self.ending.compile_s[state.task.key] = record.compile_s
         state.searcher.observe([Observation(candidate, record.best_s)])
         if candidate.features is not None:
             self.samples.append(Sample(state.task.key, candidate.features, record.best_s))
         self.statuses[record.status.value] += 1
         self.done[id(state.task)] += 1
         self.progress.trial(self.scheduler, record)
-
-    # ------------------------------------------------------------------ the end
-
-    def _finish(self, deadline: float) -> None:
-        """Settle each task, the heaviest first, then measure the model; what the time does not allow is left out."""
-        for state in sorted(self._unsettled(), key=self.scheduler.weight, reverse=True):
-            left_s = deadline - self.clock() - self._model_s(deadline)
-            if left_s < _settling_s(state):
-                continue
-            with shielded():
-                timeout_s = None if math.isinf(left_s) else left_s
-                settled = settle(state.task, state.default, self.log, self.target, self.measurer, timeout_s)
-            if settled is not None:
-                state.best_s, state.default_s, state.noise = settled.best_s, settled.default_s, settled.noise
-                state.kept_default = settled.kept_default
-        if self.model is None:
-            return
-        needed_s, left_s = self._model_s(deadline), deadline - self.clock()
-        if not needed_s or left_s < needed_s - LATE_SHARE * (deadline - self.start):
-            self.note = "The budget is too short to measure the whole model too."
-            return
-        self.measurer.close()  # its processes must not be in the way
-        self.times = self.model.run(self.log, deadline, self.clock)
-        if self.times.kept == "default":
-            with shielded():
-                keep_defaults(self.log, [(t.task, t.default) for t in self.scheduler.tasks], self.target)
-
-    def _unsettled(self) -> list[TaskProgress]:
-        """Tasks of which more than the default schedule is known to work."""
-        return [t for t in self.scheduler.tasks if t.best_s < math.inf and len(t.history) > 1]
-
-    def _finish_s(self, deadline: float) -> float:
-        """Time to keep for settling the tasks."""
-        needed_s = sum(map(_settling_s, self._unsettled()))
-        return 0.0 if math.isinf(deadline) else min(needed_s, SETTLE_SHARE * (deadline - self.start))
-
-    def _model_s(self, deadline: float) -> float:
-        """Time to keep for the whole model; 0 where it is not to be measured."""
-        if self.model is None:
-            return 0.0
-        compile_s = sum(self.compile_s.values())
-        constants_bytes = max((t.task.constants_bytes for t in self.scheduler.tasks), default=0)
-        run_s = min(RACE_S, 0.05 * (deadline - self.start)) + 12 * self.scheduler.latency_s
-        needed_s = self.model.build_s(compile_s, constants_bytes) + run_s
-        return needed_s if needed_s <= CHECK_SHARE * (deadline - self.start) else 0.0
 
     def _report(self, stopped: Stop) -> TuneReport:
         reports = []
@@ -266,9 +212,6 @@ class _Session:
             reports.append(TaskReport(t.task.name, t.task.key, t.task.uses, trials, *times, t.noise, t.kept_default))
         elapsed_s = self.clock() - self.start
         trials = sum(self.done.values())
-        return TuneReport(tuple(reports), trials, elapsed_s, stopped, dict(self.statuses), self.times, self.note)
-
-
-def _settling_s(state: TaskProgress) -> float:
-    """How long settling a task takes, about: five candidates, half a hundred runs of each."""
-    return 0.15 + 5 * max(0.06, 20 * state.best_s)
+        return TuneReport(
+            tuple(reports), trials, elapsed_s, stopped, dict(self.statuses), self.ending.times, self.ending.note
+        )

@@ -37,7 +37,9 @@ class ModelTimes:
     kept: Literal["tuned", "default"]
 
     def __str__(self) -> str:
-        texts = [f"{statistics.median(t) * 1e3:.3f} ms (least {min(t) * 1e3:.3f})" for t in (self.default_s, self.tuned_s)]
+        texts = [
+            f"{statistics.median(t) * 1e3:.3f} ms (least {min(t) * 1e3:.3f})" for t in (self.default_s, self.tuned_s)
+        ]
         gain = statistics.median(self.default_s) / statistics.median(self.tuned_s)
         kept = "" if self.kept == "tuned" else "; the default schedules stay"
         return (
@@ -65,7 +67,7 @@ class ModelCheck:
         return 2.0 * 1.3 * once_s
 
     def run(self, log: Database, deadline: float, clock: Callable[[], float] = time.monotonic) -> ModelTimes:
-        """Measure for some seconds, or until ``deadline`` of ``clock``; at least a few times. Raises as a build does."""
+        """Measure for some seconds, or until ``deadline`` of ``clock``, but a few times at least. Raises as a build."""
         default, tuned = self._build(None), self._build(log)
         end = min(clock() + RACE_S, deadline)
         times: tuple[list[float], list[float]] = ([], [])
@@ -74,7 +76,9 @@ class ModelCheck:
             both = [(default, times[0]), (tuned, times[1])]
             for executable, measured in both if len(times[0]) % 2 else reversed(both):
                 measured += executable.time(1, inputs=feed)
-        return ModelTimes(tuple(times[0]), tuple(times[1]), "tuned" if _center(times[1]) <= _center(times[0]) else "default")
+        return ModelTimes(
+            tuple(times[0]), tuple(times[1]), "tuned" if _center(times[1]) <= _center(times[0]) else "default"
+        )
 
     def _build(self, log: Database | None) -> Executable:
         schedules = None if log is None else schedules_from_log(log)

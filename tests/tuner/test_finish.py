@@ -49,7 +49,9 @@ def fill(log, task, target, candidates, times, **changes):
     for c, run_s in zip(candidates, times, strict=True):
         values = {"verified": True, "trace": c.trace, "trial": c.trial, "search": "random"} | changes
         fingerprint = target.fingerprint()
-        log.add(Record(task.key, task.workload.text, task.name, fingerprint, c.decisions, Status.OK, (run_s,), **values))
+        log.add(
+            Record(task.key, task.workload.text, task.name, fingerprint, c.decisions, Status.OK, (run_s,), **values)
+        )
 
 
 def found(log, task, target):
@@ -76,7 +78,9 @@ def test_the_best_of_the_near_ones_wins_and_is_what_a_look_up_gives(matmul, host
     log = MemoryDatabase()
     default, good, slow, lucky = some
     fill(log, matmul, host, some, [1.0, 0.85, 0.84, 0.83])
-    again = Again({default.hash: (1.0,) * 20, good.hash: (0.86,) * 20, slow.hash: (0.9,) * 20, lucky.hash: (0.99,) * 20})
+    again = Again(
+        {default.hash: (1.0,) * 20, good.hash: (0.86,) * 20, slow.hash: (0.9,) * 20, lucky.hash: (0.99,) * 20}
+    )
     settled = settle(matmul, default, log, host, again, None)
     assert (settled.best_s, settled.default_s, settled.kept_default) == (0.86, 1.0, False)
     assert found(log, matmul, host) == good.hash
@@ -87,7 +91,9 @@ def test_the_default_stays_where_the_difference_is_noise(matmul, host, some):
     log = MemoryDatabase()
     default, good, *_ = some
     fill(log, matmul, host, some[:2], [1.0, 0.9])
-    settled = settle(matmul, default, log, host, Again({default.hash: spread(1.0, 0.1), good.hash: spread(0.99, 0.1)}), None)
+    settled = settle(
+        matmul, default, log, host, Again({default.hash: spread(1.0, 0.1), good.hash: spread(0.99, 0.1)}), None
+    )
     assert settled.kept_default and found(log, matmul, host) == default.hash
     (demoted,) = [r for r in log.records(matmul.key) if not r.verified]
     assert "noise" in demoted.error and demoted.ok and demoted.run_s == spread(0.99, 0.1)

@@ -93,7 +93,7 @@ def test_ctrl_c_at_random_moments(model, tmp_path, repository_env):
 
 def test_a_signal_waits_for_the_end_of_the_block():
     order = []
-    with pytest.raises(KeyboardInterrupt):  # noqa: PT012  (when it comes is what is tested)
+    with pytest.raises(KeyboardInterrupt):
         with shielded():
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.05)

@@ -27,6 +27,7 @@ from luthier.tuner.inputs import differences, random_inputs
 from luthier.tuner.jobs import BuildBatch, BuildJob, LoadJob, OutputsJob, TimeJob, reference_job
 from luthier.tuner.measure import Limits, Measurer
 from luthier.tuner.record import Status
+from luthier.tuner.reference import reference_schedule
 from luthier.tuner.runner import Runner, _Loaded
 
 FAULTS = str(Path(__file__).parent / "faults")
@@ -59,6 +60,21 @@ class TestRoles:
         expected = evaluate(matmul.workload, inputs)
         assert differences(matmul.workload.outputs, expected, [actual]) == ""
         assert actual.std() > 0.1
+
+    @pytest.mark.parametrize("shape", [(1, 2, 9, 9, 8), (1, 1, 5, 7, 4)])
+    def test_the_reference_of_a_convolution_is_in_vectors_and_right_at_borders(self, host, shape):
+        from luthier.te.ops.conv import conv
+
+        n, blocks, *image, block = shape
+        data = te.placeholder((n, blocks, *image, block), name="x")
+        weight = te.placeholder((24, blocks * block, 3, 3), name="w", constant=True)
+        options = {"in_channels": blocks * block, "out_channels": 24, "in_block": block, "out_block": 24}
+        task = te.workload(conv(data, weight, pads=[1, 1, 1, 1], strides=[2, 1], **options), [data, weight])
+        schedule = reference_schedule(task, host)
+        (stage,) = schedule.live_stages()
+        assert [a.annotation for a in stage.leaves][-1] == "vectorize" and weight in schedule.layouts
+        (actual,) = Runner().handle(task, OutputsJob(Builder().handle(task, reference_job(host)), 1))
+        assert differences(task.outputs, evaluate(task, random_inputs(task)), [actual]) == ""
 
     def test_candidates_with_other_layouts_compute_the_same(self, matmul, host):
         builder, runner = Builder(), Runner()
@@ -105,8 +121,10 @@ class TestRoles:
         cold = _Loaded(built, runner._task_data(matmul.workload))
         cold.spread(1 << 20)
         assert len({tuple(table[:]) for table in cold._inputs}) > 8  # each with a copy of its own
-        assert differences(matmul.workload.outputs, cold.outputs_of(1), runner.handle(
-            matmul.workload, OutputsJob(built))) == ""
+        assert (
+            differences(matmul.workload.outputs, cold.outputs_of(1), runner.handle(matmul.workload, OutputsJob(built)))
+            == ""
+        )
 
     def test_a_batch_is_built_as_one_by_one(self, matmul, host):
         jobs = [BuildJob(host, c.decisions) for c in candidates(matmul, host, 3)]
