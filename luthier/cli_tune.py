@@ -7,7 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from .accuracy import check_accuracy
-from .cli_model import explain
+from .cli_model import explain_report
 from .cli_values import model_name, output_path, shapes_of
 from .codegen.detect import host_target
 from .runtime.openmp import default_threads, usable_threads
@@ -51,5 +51,7 @@ def tune(arguments: Namespace) -> None:
     print(report)
     if report.stopped == "interrupted":
         raise KeyboardInterrupt
+    if check.report is not None:
+        explain_report(arguments, check.report)
     option = f" --accuracy {arguments.accuracy}" if arguments.accuracy else ""
     print(f"Use it: luthier build {arguments.model} --log {path}{option}")

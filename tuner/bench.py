@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import pickle
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +20,7 @@ from .inputs import Array, differences
 from .jobs import BuildJob, Built, LoadJob, OutputsJob, TimeJob, Timings, reference_job
 from .limits import Limits
 from .process import Answer, Failure, Outcome, Worker
-from .record import Status
+from .record import Status, relative_spread
 from .task import TuningTask
 
 KEPT_BUILDS = 6
@@ -46,11 +45,8 @@ class MeasureResult:
 
     @property
     def noise(self) -> float:
-        """Spread of the timings: half of them lie within this fraction of the median; 0 for fewer than four."""
-        if len(self.run_s) < 4:
-            return 0.0
-        low, middle, high = statistics.quantiles(self.run_s, n=4)
-        return (high - low) / middle
+        """Spread of the timings, as a record has it."""
+        return relative_spread(self.run_s)
 
 
 BuiltJob = tuple[TuningTask, Candidate, Built]

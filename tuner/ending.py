@@ -52,8 +52,11 @@ class Ending:
         settling_s = min(sum(map(_settling_s, self._unsettled())), SETTLE_SHARE * (deadline - self.start))
         return settling_s + self._model_s(deadline)
 
-    def run(self, deadline: float) -> None:
-        """Settle each task, the heaviest first, then measure the model; what the time does not allow is left out."""
+    def run(self, deadline: float, trials: int) -> None:
+        """Settle each task, the heaviest first, then measure the model; what the time does not allow is left out.
+
+        trials: of this session, for the log
+        """
         for state in sorted(self._unsettled(), key=self.scheduler.weight, reverse=True):
             if math.isinf(deadline):
                 self._settle(state, None)
@@ -70,8 +73,9 @@ class Ending:
             return
         self.measurer.close()  # its processes must not be in the way
         self.times = self.model.run(self.log, deadline, self.clock)
-        if self.times.kept == "default":
-            with shielded():
+        with shielded():
+            self.log.add_model_run(self.times.record(self.model, trials, self.clock() - self.start))
+            if self.times.kept == "default":
                 keep_defaults(self.log, [(t.task, t.default) for t in self.scheduler.tasks], self.target)
 
     def _settle(self, state: TaskProgress, timeout_s: float | None) -> None:

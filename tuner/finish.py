@@ -83,8 +83,9 @@ def _note(log: Database, target: Target, results: Sequence[MeasureResult]) -> No
     """Put new timings in the place of the old ones."""
     for result in results:
         old = {r.decisions_hash: r for r in log.records(result.task.key, target)}.get(result.candidate.hash)
-        search, seed = (old.search, old.seed) if old is not None else ("", 0)
-        log.add(make_record(result, target, search, seed), replace=True)
+        search, seed, predicted = (old.search, old.seed, old.predicted) if old is not None else ("", 0, None)
+        record = make_record(result, target, search, seed, predicted=predicted, cold=result.cold)
+        log.add(record, replace=True)
 
 
 def clearly_faster(a: MeasureResult, b: MeasureResult) -> bool:

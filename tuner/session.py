@@ -149,7 +149,7 @@ class _Session:
             stopped = self._loop(deadline, trials)
             with shielded():
                 self.measurer.drop_pending()
-            self.ending.run(deadline)
+            self.ending.run(deadline, sum(self.done.values()))
         except KeyboardInterrupt:
             stopped = "interrupted"
         return self._report(stopped)
@@ -188,7 +188,7 @@ class _Session:
 
     def _observe(self, result: MeasureResult) -> None:
         state, candidate = self.states[id(result.task)], result.candidate
-        record = make_record(result, self.target, self.search, self.seed)
+        record = make_record(result, self.target, self.search, self.seed, cold=result.cold)
         self.log.add(record)
         if state.add(record.best_s, record.verified):
             state.noise = result.noise

@@ -10,16 +10,19 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from ..accuracy import Accuracy
 from ..graph.compile import compile_model
 from ..graph.importer.read import ModelSource
 from ..runtime.executable import Executable
+from ..runtime.report import BuildReport
 from ..target import Target
 from .cpu import available_cores
 from .database import Database
+from .history import versions
 from .lookup import schedules_from_log
+from .model_run import Kept, ModelRun
+from .record import relative_spread
 
 RACE_S = 4.0
 LEAST_ROUNDS = 5
@@ -34,7 +37,7 @@ class ModelTimes:
 
     default_s: tuple[float, ...]
     tuned_s: tuple[float, ...]
-    kept: Literal["tuned", "default"]
+    kept: Kept
 
     def __str__(self) -> str:
         texts = [
@@ -47,9 +50,29 @@ class ModelTimes:
             f"log, {gain:.2f}x{kept}."
         )
 
+    def record(self, check: ModelCheck, trials: int, elapsed_s: float) -> ModelRun:
+        """What a log keeps of it."""
+        return ModelRun(
+            model=check.report.model if check.report is not None else "model",
+            target=check.target.fingerprint(),
+            default_s=min(self.default_s),
+            tuned_s=min(self.tuned_s),
+            kept=self.kept,
+            default_noise=relative_spread(self.default_s),
+            tuned_noise=relative_spread(self.tuned_s),
+            trials=trials,
+            elapsed_s=elapsed_s,
+            accuracy=check.accuracy,
+            luthier_version=versions()[0],
+            created_at=time.time(),
+        )
+
 
 class ModelCheck:
-    """Builds and measures one model. import_s: how long it took to read; the other arguments are the build's."""
+    """Builds and measures one model. import_s: how long it took to read; the other arguments are the build's.
+
+    report  of the build with the log, once it was made
+    """
 
     def __init__(
         self,
@@ -59,7 +82,9 @@ class ModelCheck:
         accuracy: Accuracy = "fast",
         import_s: float = 0.0,
     ) -> None:
-        self.model, self.target, self.shapes, self.accuracy, self.import_s = model, target, shapes, accuracy, import_s
+        self.model, self.target, self.shapes, self.import_s = model, target, shapes, import_s
+        self.accuracy: Accuracy = accuracy
+        self.report: BuildReport | None = None
 
     def build_s(self, compile_s: float, constants_bytes: int) -> float:
         """How long both builds will take, roughly. compile_s: of all its kernels, one after the other."""
@@ -69,6 +94,7 @@ class ModelCheck:
     def run(self, log: Database, deadline: float, clock: Callable[[], float] = time.monotonic) -> ModelTimes:
         """Measure for some seconds, or until ``deadline`` of ``clock``, but a few times at least. Raises as a build."""
         default, tuned = self._build(None), self._build(log)
+        self.report = tuned.report
         end = min(clock() + RACE_S, deadline)
         times: tuple[list[float], list[float]] = ([], [])
         feed = default.example_inputs()

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from luthier.codegen.detect import host_target
 from luthier.errors import TuningError
 from luthier.schedule.decide import Default
 from luthier.tuner.builder import Builder
@@ -98,6 +99,7 @@ class FakeModel:
 
     def __init__(self, clock, build_s, ratio) -> None:
         self.clock, self.seconds, self.ratio, self.runs = clock, build_s, ratio, 0
+        self.report, self.accuracy, self.target = None, "fast", host_target(1)
 
     def build_s(self, compile_s, constants_bytes):
         return self.seconds
@@ -198,6 +200,9 @@ class TestLoop:
             model = FakeModel(clock, build_s=1.0, ratio=ratio)
             report = run([matmul], log, host, FakeMeasurer(outcome), model=model, clock=clock)
             assert report.model.kept == kept and "The whole model" in str(report)
+            run_of_model = log.model_runs()[-1]
+            assert (run_of_model.kept, run_of_model.trials) == (kept, 20)
+            assert run_of_model.gain == pytest.approx(1 / ratio)
             found = schedules_from_log(log, host)(matmul.workload)
             assert (found.decisions == default) == (kept == "default")
 
