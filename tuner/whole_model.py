@@ -26,6 +26,8 @@ from .record import relative_spread
 
 RACE_S = 4.0
 LEAST_ROUNDS = 5
+"""Fewer do not tell which build is faster; where the time ends, they are made all the same, but nothing is concluded."""
+LATE_ROUNDS = 2
 MOST_ROUNDS = 200
 LAYOUT_BYTES_PER_S = 4e8
 """Constants that a build lays out in a second, by one core, with what new memory costs."""
@@ -98,19 +100,30 @@ class ModelCheck:
         end = min(clock() + RACE_S, deadline)
         times: tuple[list[float], list[float]] = ([], [])
         feed = default.example_inputs()
-        while len(times[0]) < LEAST_ROUNDS or (clock() < end and len(times[0]) < MOST_ROUNDS):
+        while not _enough(len(times[0]), clock() < end, clock() < deadline):
             both = [(default, times[0]), (tuned, times[1])]
             for executable, measured in both if len(times[0]) % 2 else reversed(both):
                 measured += executable.time(1, inputs=feed)
-        return ModelTimes(
-            tuple(times[0]), tuple(times[1]), "tuned" if _center(times[1]) <= _center(times[0]) else "default"
-        )
+        return ModelTimes(tuple(times[0]), tuple(times[1]), _better(*times))
 
     def _build(self, log: Database | None) -> Executable:
         schedules = None if log is None else schedules_from_log(log)
         return compile_model(
             self.model, target=self.target, shapes=self.shapes, accuracy=self.accuracy, schedules=schedules
         )
+
+
+def _enough(rounds: int, wanted: bool, in_time: bool) -> bool:
+    """Whether to stop. wanted: there is time for a good measurement; in_time: the deadline has not passed."""
+    if not in_time:
+        return rounds >= LATE_ROUNDS
+    return rounds >= (MOST_ROUNDS if wanted else LEAST_ROUNDS)
+
+
+def _better(default_s: Sequence[float], tuned_s: Sequence[float]) -> Kept:
+    """Which build is faster; what was tuned, where too few runs say."""
+    slower = len(tuned_s) >= LEAST_ROUNDS and _center(tuned_s) > _center(default_s)
+    return "default" if slower else "tuned"
 
 
 def _center(times: Sequence[float]) -> float:
