@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
+from ..errors import ScheduleError
 from ..schedule.cost import arithmetic
 from ..schedule.layout import BlockedLayout
 from ..schedule.schedule import Schedule
 from ..target import Target
 from ..te.expr import Const
+from ..te.tensor import Placeholder
 from . import emit, llvm, pipeline
 from .detect import host_target
 from .kernel import Kernel, Param
 from .nodes import Buffer, For, Function, walk_stmts
 
 
-def build_kernel(schedule: Schedule, target: Target) -> Kernel:
+def build_kernel(
+    schedule: Schedule, target: Target, symbol: str | None = None, most_lines: int | None = None
+) -> Kernel:
     """Lower a schedule and compile it to relocatable object code for ``target``.
 
-    Raises ScheduleError when the schedule cannot be lowered, InternalError when LLVM rejects the result.
+    symbol  the function's name; default: one that is unique for (workload, decisions, target), as a program of several
+            kernels needs it
+    most_lines  of LLVM IR that the kernel may have: a thousand take some 30 ms to compile; default: any number
+
+    Raises ScheduleError when the schedule cannot be lowered or its code is too long, InternalError when LLVM rejects
+    the result.
     """
-    name = pipeline.kernel_name(schedule.workload, schedule, target)
+    name = symbol or pipeline.kernel_name(schedule.workload, schedule, target)
     pipeline.dump(schedule, target, name)
     fn = pipeline.lower_schedule(schedule, target, name)
     inputs = schedule.workload.inputs
@@ -30,18 +42,29 @@ def build_kernel(schedule: Schedule, target: Target) -> Kernel:
         layout = schedule.layouts.get(source) if source else None
         prepare = None
         if source is not None and schedule.precomputed_for(source) is not None:
-            builder = host_target(1)  # it runs where the model is built, whatever the target
-            preparation = pipeline.lower_preparation(schedule, source, builder, f"{name}_prepare{position}")
-            prepare, layout = _compiled(preparation, [_param(b) for b in preparation.params], {}, builder), None
+            prepare, layout = _preparation(schedule, source), None
         params.append(_param(buffer, layout, prepare))
     metadata = {"decisions": dict(schedule.decisions), "flops": arithmetic(schedule)}
-    return _compiled(fn, params, metadata, target)
+    return _compiled(fn, params, metadata, target, most_lines)
 
 
-def _compiled(fn: Function, params: list[Param], metadata: dict[str, Any], target: Target) -> Kernel:
+def _preparation(schedule: Schedule, source: Placeholder) -> Kernel:
+    """What computes the constant that a kernel reads in place of ``source``; kernels that share it share its symbol."""
+    target = host_target(1)  # it runs where the model is built, whatever the target
+    fn = pipeline.lower_preparation(schedule, source, target, "prepare")
+    symbol = f"prepare_{hashlib.sha256(emit.emit_function(fn, target).encode()).hexdigest()[:16]}"
+    return _compiled(replace(fn, name=symbol), [_param(b) for b in fn.params], {}, target)
+
+
+def _compiled(
+    fn: Function, params: list[Param], metadata: dict[str, Any], target: Target, most_lines: int | None = None
+) -> Kernel:
+    text = emit.emit_function(fn, target)
+    if most_lines is not None and (lines := text.count("\n")) > most_lines:
+        raise ScheduleError(f"the code is {lines} lines long, and at most {most_lines} are allowed; unroll less")
     return Kernel(
         symbol=fn.name,
-        object_code=llvm.compile_object(emit.emit_function(fn, target), target),
+        object_code=_object_code(text, target),
         params=tuple(params),
         outputs=fn.outputs,
         shared_bytes=_scratch_bytes(fn.shared),
@@ -50,6 +73,12 @@ def _compiled(fn: Function, params: list[Param], metadata: dict[str, Any], targe
         in_place=fn.in_place,
         metadata=metadata,
     )
+
+
+@lru_cache(maxsize=8)
+def _object_code(text: str, target: Target) -> bytes:
+    """Kept for a few modules: candidates for one convolution mostly transform its filter alike."""
+    return llvm.compile_object(text, target)
 
 
 def _param(buffer: Buffer, layout: BlockedLayout | None = None, prepare: Kernel | None = None) -> Param:

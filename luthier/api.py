@@ -14,6 +14,7 @@ Read next: :mod:`.graph.compile` for what a build does, :mod:`.runtime.executabl
 from __future__ import annotations
 
 import os
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 
@@ -37,6 +38,7 @@ from .tuner.model_tasks import model_tasks
 from .tuner.patient import open_patiently
 from .tuner.report import TuneReport
 from .tuner.session import tune as _tune
+from .tuner.whole_model import ModelCheck
 
 __all__ = ["build", "compile", "load", "tune"]
 
@@ -113,8 +115,11 @@ def tune(
 ) -> TuneReport:
     """Search for fast schedules of a model's kernels on this machine, and keep all that is measured in ``log``.
 
+    In the end the best few of each kernel are measured again, then the whole model with default schedules and with
+    those of the log; where the default ones are better, the log says so, and :func:`compile` takes them.
+
     log               file to extend or create; a later run goes on from there, and :func:`compile` takes it
-    budget_s, trials  when to stop: after so many seconds, or so many candidates; give one of the two
+    budget_s, trials  when to stop: after so many seconds in all, or so many candidates; give one of the two
     threads, shapes, accuracy  as :func:`compile` will be called: what is found for other ones does not serve it
     tasks             only tasks whose name or key matches this pattern (``conv2d*``)
     search, seed      search method, and what makes its proposals repeatable
@@ -124,20 +129,23 @@ def tune(
     """
     if threads is not None and threads < 1:
         raise TuningError(f"tune: threads is {threads}; it must be at least 1")
+    start = time.monotonic()
     target = host_target(usable_threads(threads or default_threads()))
     found = model_tasks(model, target, shapes, accuracy)
+    import_s = time.monotonic() - start
     database = log if isinstance(log, Database) else open_patiently(log)
     try:
         return _tune(
             found,
             log=database,
             target=target,
-            budget_s=budget_s,
+            budget_s=budget_s if budget_s is None or budget_s <= import_s else budget_s - import_s,
             trials=trials,
             pattern=tasks,
             search=search,
             seed=seed,
             progress=progress,
+            model=ModelCheck(model, target, shapes, accuracy, import_s),
         )
     finally:
         if database is not log:

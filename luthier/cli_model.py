@@ -19,6 +19,7 @@ from .cli_values import UsageError, model_name, output_path, shapes_of
 from .errors import InputError
 from .runtime.container import MAGIC
 from .runtime.executable import Executable, TensorSpec
+from .runtime.report import BuildReport
 
 Array = NDArray[Any]
 
@@ -64,7 +65,11 @@ def run(arguments: Namespace) -> None:
 
 def explain(arguments: Namespace, executable: Executable) -> None:
     """With ``--explain``, print where each task's schedule is from."""
-    report = executable.report
+    explain_report(arguments, executable.report)
+
+
+def explain_report(arguments: Namespace, report: BuildReport | None) -> None:
+    """As :func:`explain`, for the report of a build."""
     if not arguments.explain:
         return
     if report is None:

@@ -7,30 +7,57 @@ model's around its one kernel. What is measured is what a build deploys.
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 
 from ..codegen.build import build_kernel
 from ..codegen.emit_program import emit_program
 from ..codegen.llvm import compile_object
+from ..errors import Error
 from ..runtime.single import single_program
 from ..schedule.decide import Replay
 from ..schedule.schedule import Schedule
 from ..schedule.space import instantiate
+from ..target import Target
 from ..te.workload import Workload
-from .jobs import BuildJob, Built
+from .jobs import BuildBatch, BuildJob, Built, NotBuilt
+from .reference import reference_schedule
+
+SYMBOL = "candidate"
+"""What every candidate's kernel is called, so that candidates with equal arguments share an entry function."""
 
 
 class Builder:
     """See :class:`.worker.Role`; the task data is its Workload."""
 
-    def handle(self, task: Workload, job: BuildJob) -> Built:
-        """Build one candidate. Raises ScheduleError or InternalError where it cannot be built."""
+    def handle(self, task: Workload, job: BuildJob | BuildBatch) -> Built | list[Built | NotBuilt]:
+        """Build one candidate, or several. Raises ScheduleError or InternalError where a single one cannot be built."""
+        if isinstance(job, BuildBatch):
+            return [self._of_batch(task, one) for one in job.jobs]
         start = time.perf_counter()
         schedule = schedule_of(task, job)
-        kernel = build_kernel(schedule, job.target)
+        kernel = build_kernel(schedule, job.target, SYMBOL, job.most_lines)
         build_s = time.perf_counter() - start
         program = single_program(kernel, job.target.threads)
-        entry = compile_object(emit_program(program, job.target), job.target)
+        entry = _entry(emit_program(program, job.target), job.target)
         return Built((kernel.object_code, entry), kernel.params, program, build_s)
+
+    def _of_batch(self, task: Workload, job: BuildJob) -> Built | NotBuilt:
+        try:
+            built = self.handle(task, job)
+        except MemoryError:
+            raise  # the whole batch is tried again, one by one
+        except Error as e:
+            return NotBuilt(str(e))
+        except Exception as e:  # a candidate may fail in any way at all; it is the outcome of its measurement
+            return NotBuilt(f"{type(e).__name__}: {e}")
+        assert isinstance(built, Built)
+        return built
+
+
+@lru_cache(maxsize=256)
+def _entry(text: str, target: Target) -> bytes:
+    """The entry function's object code; candidates of a task differ in it only by the sizes of their scratch."""
+    return compile_object(text, target)
 
 
 def schedule_of(workload: Workload, job: BuildJob) -> Schedule:
@@ -41,4 +68,4 @@ def schedule_of(workload: Workload, job: BuildJob) -> Schedule:
         return schedule
     if job.decisions is not None:
         return instantiate(workload, Replay(job.decisions), job.target)
-    return Schedule(workload)
+    return reference_schedule(workload, job.target)

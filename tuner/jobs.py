@@ -14,11 +14,22 @@ from ..target import Target
 
 @dataclass(frozen=True, slots=True)
 class BuildJob:
-    """What to build: a trace, or the decisions of the workload's own space, or (with neither) the naive loop nest."""
+    """What to build: a trace, or the decisions of the workload's own space, or (with neither) the reference.
+
+    most_lines  of LLVM IR that it may have; None: any number
+    """
 
     target: Target
     decisions: Decisions | None = None
     trace: Mapping[str, Any] | None = None
+    most_lines: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BuildBatch:
+    """Several builds of one task in one message; the answer holds a :class:`Built` or a :class:`NotBuilt` for each."""
+
+    jobs: tuple[BuildJob, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,24 +43,52 @@ class Built:
 
 
 @dataclass(frozen=True, slots=True)
-class TimeJob:
-    """Time candidates of one task against each other.
+class NotBuilt:
+    """A candidate of a batch that cannot be built; the others of the batch are not concerned."""
 
-    best_s          time to beat; a candidate several times slower is sampled only twice
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadJob:
+    """Load candidates that the next :class:`TimeJob` will time, and lay out what they read; this takes one core."""
+
+    candidates: tuple[Built, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TimeJob:
+    """Time candidates of one task against each other, and against the best so far.
+
+    First a race: a candidate whose first run (after one that warms it up) takes more than ``race`` times the best is
+    dropped with that one timing. Those that remain are sampled in turn with the incumbent; one that after
+    ``min_samples`` is ``contend`` times slower than the best of them is not sampled further.
+
+    incumbent       the best so far, None where there is none; best_s: its time
     sample_s        least length of a sample
-    total_s         time to spend on each candidate, in ``min_samples`` to ``max_samples`` samples
+    total_s         time to spend on each contender, in ``min_samples`` to ``max_samples`` samples
     cold_bytes      read constants from memory, as a model does whose weights exceed the caches: each run takes another
                     of several copies, this many bytes in all; 0: the same ones each time
     """
 
     candidates: tuple[Built, ...]
     best_s: float = float("inf")
+    incumbent: Built | None = None
     sample_s: float = 0.0005
     total_s: float = 0.015
     min_samples: int = 5
     max_samples: int = 25
-    hopeless: float = 3.0
+    race: float = 1.4
+    contend: float = 1.1
     cold_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Seconds per run: for each candidate of a :class:`TimeJob`, and its incumbent (none where no one contended)."""
+
+    candidates: tuple[tuple[float, ...], ...]
+    incumbent: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,5 +100,5 @@ class OutputsJob:
 
 
 def reference_job(target: Target) -> BuildJob:
-    """The job whose program computes the reference result: no scheduling, one thread."""
+    """The job whose program computes the reference result (:mod:`.reference`), on one thread."""
     return BuildJob(replace(target, threads=1))

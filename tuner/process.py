@@ -38,10 +38,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """The job failed. ``status`` is None where the worker itself reported an error and is still well."""
+    """The job failed. ``status`` is None where the worker itself reported an error and is still well.
+
+    killed  whether a SIGKILL ended the worker that was not the parent's: of the system, or of somebody else
+    """
 
     status: Status | None
     error: str
+    killed: bool = False
 
 
 Outcome: TypeAlias = Union[Answer, Failure]
@@ -56,16 +60,25 @@ class _TooLate(Exception):
 
 
 class Worker:
-    """One worker, started when first needed and again after it died or did ``recycle_after`` jobs. Not thread-safe.
+    """One worker, started when first needed and again after it died, did ``recycle_after`` jobs or grew. Not
+    thread-safe.
 
-    role          ``module:class`` of what it does (see :class:`.worker.Role`)
-    memory_bytes  limit on its address space; 0 for none
+    role           ``module:class`` of what it does (see :class:`.worker.Role`)
+    memory_bytes   limit on its address space; 0 for none
+    recycle_bytes  resident memory by which it may have grown since its start before it is replaced; 0: any
     """
 
     def __init__(
-        self, role: str, *, memory_bytes: int = 0, recycle_after: int = 500, environment: dict[str, str] | None = None
+        self,
+        role: str,
+        *,
+        memory_bytes: int = 0,
+        recycle_after: int = 500,
+        recycle_bytes: int = 0,
+        environment: dict[str, str] | None = None,
     ) -> None:
         self.role, self.memory_bytes, self.recycle_after = role, memory_bytes, recycle_after
+        self.recycle_bytes, self._first_bytes = recycle_bytes, 0
         self.environment = environment or {}
         self.starts = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -82,7 +95,7 @@ class Worker:
         """
         if self._killed:
             raise TuningError(f"the worker process ({self.role}) was ended")
-        if self._jobs >= self.recycle_after:
+        if self._jobs >= self.recycle_after or self._has_grown():
             self.close()
         process = self._process or self._start()
         self._jobs += 1
@@ -109,6 +122,11 @@ class Worker:
     def idle_since_start(self) -> bool:
         """Whether the next call meets a worker that has done nothing yet."""
         return self._process is None or self._jobs == 0
+
+    def _has_grown(self) -> bool:
+        if self._process is None or not self.recycle_bytes:
+            return False
+        return _resident_bytes(self._process.pid) > self._first_bytes + self.recycle_bytes
 
     def kill(self) -> None:
         """End the worker now, from any thread: a call in flight returns a Failure, later ones raise TuningError."""
@@ -170,6 +188,7 @@ class Worker:
         except (_Gone, _TooLate):
             self.close()
             raise TuningError(f"a worker process ({self.role}) cannot be started: {self._last_output()}") from None
+        self._first_bytes = _resident_bytes(process.pid)
         return process
 
     # ------------------------------------------------------------------ messages
@@ -226,7 +245,8 @@ class Worker:
         if any(sign in lower for sign in ("bad_alloc", "out of memory", "memoryerror", "cannot allocate memory")):
             return Failure(Status.OUT_OF_MEMORY, f"needs more than {self._limit()}: {output}")
         if code == -signal.SIGKILL:
-            return Failure(Status.OUT_OF_MEMORY, "was killed by the system, most likely because memory ran out")
+            error = "was killed by SIGKILL, most likely by the system, because memory ran out"
+            return Failure(Status.OUT_OF_MEMORY, error, killed=True)
         if code is not None and code < 0:
             what = f"was killed by {signal.Signals(-code).name}"
         else:
@@ -239,6 +259,14 @@ class Worker:
 
     def _limit(self) -> str:
         return f"{self.memory_bytes / 2**30:.1f} GiB" if self.memory_bytes else "the memory of this machine"
+
+
+def _resident_bytes(pid: int) -> int:
+    """Memory that a process holds; 0 where the system does not tell."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError, ValueError):
+        return 0
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

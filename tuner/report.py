@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from .whole_model import ModelTimes
+
 Stop = Literal["budget", "trials", "converged", "exhausted", "interrupted"]
 
 _REASONS: dict[Stop, str] = {
@@ -20,7 +22,11 @@ _REASONS: dict[Stop, str] = {
 
 @dataclass(frozen=True, slots=True)
 class TaskReport:
-    """One task. Times in seconds, infinity where nothing worked; trials: of this session."""
+    """One task. Times in seconds, infinity where nothing worked; trials: of this session.
+
+    noise         half of the best schedule's timings lie within this fraction of their median
+    kept_default  whether the default schedule stays, since what was found is no faster beyond noise
+    """
 
     name: str
     key: str
@@ -29,6 +35,8 @@ class TaskReport:
     default_s: float
     best_s: float
     gflops: float
+    noise: float = 0.0
+    kept_default: bool = False
 
     @property
     def speedup(self) -> float:
@@ -39,13 +47,18 @@ class TaskReport:
 
 @dataclass(frozen=True, slots=True)
 class TuneReport:
-    """A session. statuses: how many trials ended in each way; stopped: why the session ended."""
+    """A session. statuses: how many trials ended in each way; stopped: why the session ended.
+
+    model  the whole model's latencies, where they were measured; note: why not, where they were to be
+    """
 
     tasks: tuple[TaskReport, ...]
     trials: int
     elapsed_s: float
     stopped: Stop
     statuses: Mapping[str, int]
+    model: ModelTimes | None = None
+    note: str = ""
 
     @property
     def default_s(self) -> float:
@@ -67,11 +80,11 @@ class TuneReport:
 
     def __str__(self) -> str:
         width = max([4, *(len(t.name) for t in self.tasks)])
-        lines = [f"{'task':<{width}}  uses  trials  default us     best us  speedup  GFLOP/s"]
+        lines = [f"{'task':<{width}}  uses  trials  default us     best us  speedup  noise  GFLOP/s"]
         for t in sorted(self.tasks, key=lambda t: -t.uses * (t.best_s if math.isfinite(t.best_s) else 0.0)):
             lines.append(
                 f"{t.name:<{width}}  {t.uses:4}  {t.trials:6}  {_us(t.default_s)}  {_us(t.best_s)}  {t.speedup:6.2f}x  "
-                f"{t.gflops:7.1f}"
+                f"{t.noise:4.0%}  {t.gflops:7.1f}{'  default' * t.kept_default}"
             )
         outcomes = ", ".join(f"{count} {status}" for status, count in sorted(self.statuses.items()) if count)
         lines.append(
@@ -83,6 +96,10 @@ class TuneReport:
         missing = len(self.tasks) - len(self._known())
         if missing:
             lines.append(f"{missing} of {len(self.tasks)} tasks have no measured schedule; they keep the default one.")
+        if self.model is not None:
+            lines.append(str(self.model))
+        if self.note:
+            lines.append(self.note)
         return "\n".join(lines)
 
 

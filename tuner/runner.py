@@ -23,11 +23,14 @@ from ..runtime.prepare import identity, prepared
 from ..te import dtype as dt
 from ..te.workload import Workload
 from .inputs import Array, random_inputs
-from .jobs import Built, OutputsJob, TimeJob
+from .jobs import Built, LoadJob, OutputsJob, TimeJob, Timings
 
 GUARD_BYTES = 1024
 KEPT_TASKS = 2
-KEPT_LAYOUTS = 3
+KEPT_LAYOUTS = 8
+KEPT_COPIES = 4
+TOGETHER = 3
+"""Contenders that are sampled in turns, besides the incumbent: with constants from memory, each may need copies."""
 MOST_COPIES = 64
 PAGE_BYTES = 4096
 _PATTERN = 0xFF  # NaN in every float type
@@ -38,16 +41,22 @@ class Runner:
 
     def __init__(self) -> None:
         self._data: OrderedDict[str, _TaskData] = OrderedDict()
+        self._loaded: dict[tuple[bytes, ...], _Loaded] = {}
 
-    def handle(self, task: Workload, job: TimeJob | OutputsJob) -> list[tuple[float, ...]] | list[Array]:
-        """Return seconds per run for each candidate of a TimeJob, or the output arrays of an OutputsJob.
+    def handle(self, task: Workload, job: LoadJob | TimeJob | OutputsJob) -> Timings | list[Array] | None:
+        """Return the :class:`.jobs.Timings` of a TimeJob, or the output arrays of an OutputsJob.
 
         Raises TuningError when an OutputsJob's candidate wrote to memory that is not its own.
         """
         data = self._task_data(task)
         match job:
+            case LoadJob():
+                self._loaded = {c.objects: _Loaded(c, data) for c in job.candidates}
+                return None
             case TimeJob():
-                return time_candidates([_Loaded(c, data, job.cold_bytes) for c in job.candidates], job)
+                loaded, self._loaded = self._loaded, {}
+                candidates = [loaded.get(c.objects) or _Loaded(c, data) for c in job.candidates]
+                return time_candidates(candidates, job)
             case OutputsJob():
                 return _Loaded(job.candidate, data).outputs_of(job.repeats)
 
@@ -78,34 +87,43 @@ class _TaskData:
             array = empty_pages(copies * stride).reshape(copies, stride)
             array[:, : laid_out.nbytes] = laid_out.reshape(-1).view(np.uint8)
         cache[name] = array
-        while len(cache) > KEPT_LAYOUTS:
-            cache.popitem(last=False)
+        alike = [other for other in cache if (other[1] > 1) == (copies > 1)]
+        for other in alike[: -KEPT_COPIES if copies > 1 else -KEPT_LAYOUTS]:
+            del cache[other]
         return array
 
 
 class _Loaded:
     """A candidate in memory with its arguments."""
 
-    def __init__(self, built: Built, data: _TaskData, cold_bytes: int = 0) -> None:
-        self.built = built
-        constant = [p.constant for p in data.workload.inputs]
-        params = built.params[: built.program.inputs]
-        constant_bytes = sum(p.size_bytes for p, c in zip(params, constant, strict=True) if c)
-        copies = min(MOST_COPIES, -(-cold_bytes // constant_bytes)) if cold_bytes and constant_bytes else 1
-        self.inputs = [
-            data.physical(i, p, copies if c else 1) for i, (p, c) in enumerate(zip(params, constant, strict=True))
-        ]
+    def __init__(self, built: Built, data: _TaskData) -> None:
+        self.built, self.data = built, data
+        self._bind(1)
         self.guarded = [_guarded(p) for p in built.params[built.program.inputs :]]
         self.arena = empty_pages(built.program.arena_bytes + GUARD_BYTES)
         self.program: LoadedProgram = load_objects(built.objects)
+        self._outputs = (ctypes.c_void_p * max(len(self.guarded), 1))(
+            *(address_of(g) + GUARD_BYTES for g in self.guarded)
+        )
+
+    def spread(self, cold_bytes: int) -> None:
+        """From now on each run reads its constants from another of several copies, ``cold_bytes`` in all."""
+        params = self.built.params[: self.built.program.inputs]
+        constant_bytes = sum(p.size_bytes for p, i in zip(params, self.data.workload.inputs, strict=True) if i.constant)
+        if cold_bytes and constant_bytes:
+            self._bind(min(MOST_COPIES, -(-cold_bytes // constant_bytes)))
+
+    def _bind(self, copies: int) -> None:
+        params = self.built.params[: self.built.program.inputs]
+        self.inputs = [
+            self.data.physical(i, param, copies if source.constant else 1)
+            for i, (param, source) in enumerate(zip(params, self.data.workload.inputs, strict=True))
+        ]
         self._inputs = [
             (ctypes.c_void_p * max(len(self.inputs), 1))(*(address_of(a[k % len(a)]) for a in self.inputs))
             for k in range(copies)
         ]
         self._next = 0
-        self._outputs = (ctypes.c_void_p * max(len(self.guarded), 1))(
-            *(address_of(g) + GUARD_BYTES for g in self.guarded)
-        )
 
     def run(self, repeats: int) -> float:
         """Run ``repeats`` times; return the seconds that one run took."""
@@ -144,17 +162,35 @@ def _view(guarded: Array, param: Param) -> Array:
     return guarded[GUARD_BYTES : GUARD_BYTES + param.size_bytes].view(dt.to_numpy(param.dtype)).reshape(param.shape)
 
 
-def time_candidates(candidates: list[_Loaded], job: TimeJob) -> list[tuple[float, ...]]:
-    """Sample the candidates in turns; see :class:`TimeJob`."""
+def time_candidates(candidates: list[_Loaded], job: TimeJob) -> Timings:
+    """Race the candidates, then sample those that are left in turns; see :class:`TimeJob`."""
     gc.disable()
     try:
         plans = [_Plan(c, job) for c in candidates]
-        while waiting := [p for p in plans if not p.done]:
-            for p in waiting:
-                p.sample()
-        return [tuple(p.timings) for p in plans]
+        best_s = min([job.best_s, *(p.estimate_s for p in plans)])
+        contenders = [p for p in plans if p.contends(job.race * best_s)]
+        incumbent: list[float] = []
+        for first in range(0, len(contenders), TOGETHER):
+            together = contenders[first : first + TOGETHER]
+            if job.incumbent is not None:
+                together.append(_Plan(_Loaded(job.incumbent, together[0].candidate.data), job))
+            _in_turns(together, job)
+            if job.incumbent is not None:
+                incumbent += together[-1].timings
+        return Timings(tuple(tuple(p.timings or [p.estimate_s]) for p in plans), tuple(incumbent))
     finally:
         gc.enable()
+
+
+def _in_turns(plans: list[_Plan], job: TimeJob) -> None:
+    for p in plans:
+        p.start()
+    while waiting := [p for p in plans if not p.done]:
+        for p in waiting:
+            p.sample()
+        limit_s = job.contend * min(min(p.timings) for p in plans)
+        for p in waiting:
+            p.beaten = len(p.timings) >= job.min_samples and min(p.timings) > limit_s
 
 
 class _Plan:
@@ -169,19 +205,35 @@ class _Plan:
         self.timings: list[float] = []
         self.calm = 0
         self.spent_s = 0.0
+        self.beaten = False
         candidate.run(1)  # page faults and cold caches
-        estimate = self._estimate(1)
-        if estimate < job.sample_s:
-            estimate = self._estimate(3)
-        self.repeats = max(1, round(job.sample_s / estimate))
-        self.samples = int(min(max(job.total_s / (estimate * self.repeats), job.min_samples), job.max_samples))
-        if estimate > job.hopeless * job.best_s:
-            self.samples = 2
-        elif estimate > 10 * job.total_s:
-            self.samples = 3
+        self.estimate_s = self._estimate(1)
+
+    def contends(self, limit_s: float) -> bool:
+        """Whether a run takes no longer than ``limit_s``; one that seems to gets a second chance."""
+        if self.estimate_s > limit_s:  # of a short kernel, one run is mostly the call
+            repeats = max(1, min(round(self.job.sample_s / self.estimate_s), MOST_COPIES))
+            self.estimate_s = min(self.estimate_s, self._estimate(repeats))
+        return self.estimate_s <= limit_s
+
+    def start(self) -> None:
+        """Make ready for samples."""
+        job = self.job
+        if job.cold_bytes:
+            self.candidate.spread(job.cold_bytes)
+            self.estimate_s = self._estimate(1)
+        if self.estimate_s < job.sample_s:
+            self.estimate_s = self._estimate(3)
+        self.repeats = max(1, round(job.sample_s / self.estimate_s))
+        once_s = self.estimate_s * self.repeats
+        self.samples = int(min(max(job.total_s / once_s, job.min_samples), job.max_samples))
+        if self.estimate_s > 10 * job.total_s:
+            self.samples = min(self.samples, 3)
 
     @property
     def done(self) -> bool:
+        if self.beaten:
+            return True
         if len(self.timings) < self.samples:
             return False
         enough = self.calm >= min(self.samples, self.job.min_samples)

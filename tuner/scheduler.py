@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..target import Target
+from .candidate import Candidate
 from .search import Searcher
 from .task import TuningTask
 
@@ -32,6 +33,8 @@ class TaskProgress:
     history    best time after each trial, earlier sessions included; infinity while nothing worked
     default_s  time of the default schedule, once known
     submitted  trials that were handed to measurement, finished or not
+    noise      relative spread of the best schedule's timings
+    kept_default  whether the default schedule won the comparison at the end
     """
 
     task: TuningTask
@@ -41,6 +44,9 @@ class TaskProgress:
     default_s: float = math.inf
     submitted: int = 0
     exhausted: bool = False
+    noise: float = 0.0
+    kept_default: bool = False
+    default: Candidate = field(default_factory=lambda: Candidate({}))
 
     def add(self, run_s: float, verified: bool) -> bool:
         """Count one trial; returns whether it is the best so far."""

@@ -2,8 +2,9 @@
 
     propose (:mod:`.search`) -> measure (:mod:`.measure`) -> record (:mod:`.database`) -> learn (:mod:`.cost_model`)
 
-and :mod:`.scheduler` says for which task. Whatever ends a session, all that was measured is in the log, and
-the next session on the same log goes on from there.
+and :mod:`.scheduler` says for which task. In the end (:mod:`.ending`) the best few of each task are measured again,
+then the whole model; the budget includes that. Whatever ends a session, all that was measured is in the log, and the
+next session on the same log goes on from there.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ..errors import ScheduleError, TuningError
@@ -19,17 +20,20 @@ from ..schedule.decide import Default
 from ..schedule.space import Space
 from ..target import Target
 from ..te.workload import Workload
+from .candidate import Candidate
 from .cost_model import CostModel, Sample, make_cost_model
 from .database import Database
+from .ending import Ending
 from .experience import samples_of
 from .history import known_observations, make_record, replay
+from .interrupts import shielded
 from .measure import Measurer, MeasureResult
 from .progress import Progress
-from .record import decisions_hash
 from .report import Stop, TaskReport, TuneReport
 from .scheduler import TaskProgress, TaskScheduler
 from .search import Observation, SearchContext, make_searcher
 from .task import ModelTask, TuningTask, tuning_tasks
+from .whole_model import ModelCheck
 
 BATCH = 16
 
@@ -48,6 +52,8 @@ def tune(
     stop_below: float = 0.01,
     progress: bool = True,
     measurer: Measurer | None = None,
+    model: ModelCheck | None = None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> TuneReport:
     """Search schedules for ``tasks`` on ``target`` until ``budget_s`` seconds have passed or ``trials`` were measured.
 
@@ -56,6 +62,8 @@ def tune(
     seed        equal seeds propose equal candidates, as far as the search does not depend on timings
     stop_below  stop early when all remaining gain is expected to be less than this fraction; 0 to never do so
     measurer    where to measure, by default worker processes on this machine; it is closed when the session ends
+    model       the model that the tasks are of, to be measured as a whole in the end
+    clock       seconds that never go back; for tests
 
     Ctrl-C ends the session early, with a report. Raises TuningError for arguments that make no sense.
     """
@@ -64,14 +72,15 @@ def tune(
     for name, value in (("budget_s", budget_s), ("trials", trials)):
         if value is not None and not value > 0:
             raise TuningError(f"tune: {name}={value} must be positive")
+    start = clock()
     chosen = tuning_tasks(tasks, pattern)
-    model = make_cost_model(cost_model, seed)
+    ranking = make_cost_model(cost_model, seed)
     with measurer or Measurer(target) as measurer, Progress(progress, budget_s, trials) as shown:
-        if model.learns:
-            model.update(samples_of(log, target, skip={t.key for t in chosen}))
-        states = [_start(t, log, target, search, model, seed) for t in chosen]
+        if ranking.learns:
+            ranking.update(samples_of(log, target, skip={t.key for t in chosen}))
+        states = [_start(t, log, target, search, ranking, seed) for t in chosen]
         scheduler = TaskScheduler(states, target, stop_below)
-        session = _Session(log, target, measurer, model, scheduler, shown, search, seed)
+        session = _Session(log, target, measurer, ranking, scheduler, shown, search, seed, model, clock, start)
         return session.run(budget_s, trials)
 
 
@@ -101,10 +110,11 @@ def _start(task: TuningTask, log: Database, target: Target, search: str, model: 
         # a time that can no longer be had is not one to beat
         state.add(r.best_s, r.verified and r.best_s < state.best_s and replay(task, target, r) is not None)
     try:
-        default = decisions_hash(task.instantiate(Default(), target).decisions, task.space_name)
+        schedule = task.instantiate(Default(), target)
     except ScheduleError as e:
         raise TuningError(f"task {task.name}: its default schedule is not legal: {e}") from e
-    state.default_s = next((r.best_s for r in records if r.decisions_hash == default), math.inf)
+    state.default = Candidate(schedule.decisions, schedule.to_json(), task.space_name)
+    state.default_s = next((r.best_s for r in records if r.decisions_hash == state.default.hash), math.inf)
     return state
 
 
@@ -116,19 +126,23 @@ class _Session:
         log: Database,
         target: Target,
         measurer: Measurer,
-        model: CostModel,
+        ranking: CostModel,
         scheduler: TaskScheduler,
         progress: Progress,
         search: str,
         seed: int,
+        model: ModelCheck | None,
+        clock: Callable[[], float],
+        start: float,
     ) -> None:
-        self.log, self.target, self.measurer, self.model = log, target, measurer, model
+        self.log, self.target, self.measurer, self.ranking = log, target, measurer, ranking
         self.scheduler, self.progress, self.search, self.seed = scheduler, progress, search, seed
+        self.clock, self.start = clock, start
         self.states = {id(t.task): t for t in scheduler.tasks}
         self.samples: list[Sample] = []
         self.statuses: Counter[str] = Counter()
         self.done: Counter[int] = Counter()
-        self.start = time.monotonic()
+        self.ending = Ending(log, target, measurer, scheduler, model, clock, start)
 
     def run(self, budget_s: float | None, trials: int | None) -> TuneReport:
         deadline = self.start + (math.inf if budget_s is None else budget_s)
@@ -136,6 +150,9 @@ class _Session:
             self.measurer.set_best(state.task, state.best_s)
         try:
             stopped = self._loop(deadline, trials)
+            with shielded():
+                self.measurer.drop_pending()
+            self.ending.run(deadline, sum(self.done.values()))
         except KeyboardInterrupt:
             stopped = "interrupted"
         return self._report(stopped)
@@ -143,24 +160,27 @@ class _Session:
     def _loop(self, deadline: float, trials: int | None) -> Stop:
         left = trials
         while True:
-            if time.monotonic() >= deadline:
+            left_s = deadline - self.clock() - self.ending.needed_s(deadline)
+            if left_s <= 0:
                 return "budget"
             state = self.scheduler.next() if left is None or left > 0 else None
-            if state is not None and self.measurer.pending <= BATCH // 2:
+            # what waits is proposed without what the last batch tells; with other tasks to turn to, that costs little
+            ahead = BATCH if len(self.states) > 1 else BATCH // 2
+            if state is not None and self.measurer.pending <= ahead:
                 submitted = self._submit(state, BATCH if left is None else min(BATCH, left))
                 left = None if left is None else left - submitted
                 continue
             if state is None and not self.measurer.pending:
                 return "trials" if left == 0 else "converged" if self.scheduler.expected_gain else "exhausted"
-            wait_s = None if math.isinf(deadline) else max(deadline - time.monotonic(), 0.0)
-            result = self.measurer.next_result(wait_s)
+            result = self.measurer.next_result(None if math.isinf(left_s) else left_s)
             if result is not None:
-                self._observe(result)
+                with shielded():
+                    self._observe(result)
 
     def _submit(self, state: TaskProgress, n: int) -> int:
         """Propose and hand over up to ``n`` candidates; a fresh task gets its default schedule only."""
         with self.measurer.cores.take(1):  # searching must not disturb a measurement that needs all cores
-            self.model.update(self.samples)
+            self.ranking.update(self.samples)
             self.samples.clear()
             candidates = state.searcher.propose(n if state.submitted else 1)
         state.exhausted = not candidates
@@ -171,11 +191,14 @@ class _Session:
 
     def _observe(self, result: MeasureResult) -> None:
         state, candidate = self.states[id(result.task)], result.candidate
-        record = make_record(result, self.target, self.search, self.seed)
+        record = make_record(result, self.target, self.search, self.seed, cold=result.cold)
         self.log.add(record)
-        state.add(record.best_s, record.verified)
+        if state.add(record.best_s, record.verified):
+            state.noise = result.noise
         if candidate.trial == 0:
             state.default_s = record.best_s
+        if record.ok:
+            self.ending.compile_s[state.task.key] = record.compile_s
         state.searcher.observe([Observation(candidate, record.best_s)])
         if candidate.features is not None:
             self.samples.append(Sample(state.task.key, candidate.features, record.best_s))
@@ -189,6 +212,9 @@ class _Session:
             work = t.task.workload.flops / 1e9
             trials = self.done[id(t.task)]
             times = (t.default_s, t.best_s, work / t.best_s)
-            reports.append(TaskReport(t.task.name, t.task.key, t.task.uses, trials, *times))
-        elapsed_s = time.monotonic() - self.start
-        return TuneReport(tuple(reports), sum(self.done.values()), elapsed_s, stopped, dict(self.statuses))
+            reports.append(TaskReport(t.task.name, t.task.key, t.task.uses, trials, *times, t.noise, t.kept_default))
+        elapsed_s = self.clock() - self.start
+        trials = sum(self.done.values())
+        return TuneReport(
+            tuple(reports), trials, elapsed_s, stopped, dict(self.statuses), self.ending.times, self.ending.note
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -23,10 +24,11 @@ from luthier.tuner.builder import Builder
 from luthier.tuner.candidate import Candidate
 from luthier.tuner.cpu import Cores
 from luthier.tuner.inputs import differences, random_inputs
-from luthier.tuner.jobs import BuildJob, OutputsJob, TimeJob, reference_job
+from luthier.tuner.jobs import BuildBatch, BuildJob, LoadJob, OutputsJob, TimeJob, reference_job
 from luthier.tuner.measure import Limits, Measurer
 from luthier.tuner.record import Status
-from luthier.tuner.runner import Runner
+from luthier.tuner.reference import reference_schedule
+from luthier.tuner.runner import Runner, _Loaded
 
 FAULTS = str(Path(__file__).parent / "faults")
 
@@ -59,6 +61,21 @@ class TestRoles:
         assert differences(matmul.workload.outputs, expected, [actual]) == ""
         assert actual.std() > 0.1
 
+    @pytest.mark.parametrize("shape", [(1, 2, 9, 9, 8), (1, 1, 5, 7, 4)])
+    def test_the_reference_of_a_convolution_is_in_vectors_and_right_at_borders(self, host, shape):
+        from luthier.te.ops.conv import conv
+
+        n, blocks, *image, block = shape
+        data = te.placeholder((n, blocks, *image, block), name="x")
+        weight = te.placeholder((24, blocks * block, 3, 3), name="w", constant=True)
+        options = {"in_channels": blocks * block, "out_channels": 24, "in_block": block, "out_block": 24}
+        task = te.workload(conv(data, weight, pads=[1, 1, 1, 1], strides=[2, 1], **options), [data, weight])
+        schedule = reference_schedule(task, host)
+        (stage,) = schedule.live_stages()
+        assert [a.annotation for a in stage.leaves][-1] == "vectorize" and weight in schedule.layouts
+        (actual,) = Runner().handle(task, OutputsJob(Builder().handle(task, reference_job(host)), 1))
+        assert differences(task.outputs, evaluate(task, random_inputs(task)), [actual]) == ""
+
     def test_candidates_with_other_layouts_compute_the_same(self, matmul, host):
         builder, runner = Builder(), Runner()
         expected = evaluate(matmul.workload, random_inputs(matmul.workload))
@@ -77,16 +94,44 @@ class TestRoles:
         builder = Builder()
         built = [builder.handle(matmul.workload, BuildJob(host, c.decisions)) for c in candidates(matmul, host, 2)]
         job = TimeJob(tuple(built), total_s=0.002, sample_s=0.0002, max_samples=7)
-        timings = Runner().handle(matmul.workload, job)
-        assert len(timings) == 2
-        for t in timings:
+        timings = Runner().handle(matmul.workload, replace(job, race=math.inf, contend=math.inf, incumbent=built[0]))
+        assert len(timings.candidates) == 2
+        for t in (*timings.candidates, timings.incumbent):
             assert 5 <= len(t) <= 7
             assert all(1e-8 < x < 0.1 for x in t)
 
-    def test_hopeless_candidates_are_sampled_twice(self, matmul, host):
+    def test_the_race_is_lost_after_one_timing(self, matmul, host):
         built = Builder().handle(matmul.workload, BuildJob(host, candidates(matmul, host, 1)[0].decisions))
-        ((first, second),) = Runner().handle(matmul.workload, TimeJob((built,), best_s=1e-12))
-        assert first > 0 and second > 0
+        timings = Runner().handle(matmul.workload, TimeJob((built,), best_s=1e-12, incumbent=built))
+        ((only,),) = timings.candidates
+        assert only > 0 and timings.incumbent == ()
+
+    def test_what_was_loaded_ahead_is_not_loaded_again(self, matmul, host, monkeypatch):
+        built = Builder().handle(matmul.workload, BuildJob(host, candidates(matmul, host, 1)[0].decisions))
+        runner = Runner()
+        assert runner.handle(matmul.workload, LoadJob((built,))) is None
+        monkeypatch.setattr("luthier.tuner.runner.load_objects", None)
+        assert len(runner.handle(matmul.workload, TimeJob((built,), best_s=1e-12)).candidates) == 1
+
+    def test_constants_come_from_copies(self, matmul, host):
+        built = Builder().handle(matmul.workload, BuildJob(host, candidates(matmul, host, 1)[0].decisions))
+        runner = Runner()
+        ((*many,),) = runner.handle(matmul.workload, TimeJob((built,), cold_bytes=1 << 20)).candidates
+        assert len(many) >= 5
+        cold = _Loaded(built, runner._task_data(matmul.workload))
+        cold.spread(1 << 20)
+        assert len({tuple(table[:]) for table in cold._inputs}) > 8  # each with a copy of its own
+        assert (
+            differences(matmul.workload.outputs, cold.outputs_of(1), runner.handle(matmul.workload, OutputsJob(built)))
+            == ""
+        )
+
+    def test_a_batch_is_built_as_one_by_one(self, matmul, host):
+        jobs = [BuildJob(host, c.decisions) for c in candidates(matmul, host, 3)]
+        wrong = BuildJob(host, {}, {"names": [], "steps": [["explode", {}]]})
+        *good, bad = Builder().handle(matmul.workload, BuildBatch((*jobs, wrong)))
+        assert [b.objects for b in good] == [Builder().handle(matmul.workload, j).objects for j in jobs]
+        assert "other stages" in bad.error
 
     def test_writes_past_the_end_are_found(self, matmul, host):
         built = Builder().handle(matmul.workload, reference_job(host))
@@ -191,7 +236,7 @@ class TestMeasurer:
             m.submit(matmul, candidates(matmul, host, 1)[0])
 
 
-PATIENT = Limits(build_s=60, run_s=60)
+PATIENT = Limits(build_s=60, run_s=60, build_bytes=3 << 30, run_bytes=3 << 30)
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +265,11 @@ class TestFaults:
             ("build hang", Status.TIMEOUT, "the build took longer"),
             ("build memory", Status.OUT_OF_MEMORY, "no room"),
             ("build error", Status.BUILD_ERROR, "cannot be built"),
+            ("build endless", Status.OUT_OF_MEMORY, "needs more than 3.0 GiB"),
             ("run crash", Status.CRASHED, "SIGSEGV"),
+            ("run exit", Status.CRASHED, "exit code 0"),
+            ("run spin", Status.TIMEOUT, "the run took longer"),
+            ("run endless", Status.OUT_OF_MEMORY, "needs more than 3.0 GiB"),
             ("run hang", Status.TIMEOUT, "the run took longer"),
             ("memory", Status.OUT_OF_MEMORY, "arena"),
             ("nan", Status.WRONG_RESULT, "nan instead of"),
@@ -229,7 +278,7 @@ class TestFaults:
         ],
     )
     def test_fault(self, measurer, matmul, fault, status, word):
-        if "hang" in fault:
+        if "hang" in fault or "spin" in fault:
             measurer.limits = Limits(build_s=0.2, run_s=0.2)
         measurer.submit(matmul, Candidate({"fault": fault}))
         bad = measurer.next_result(60)
@@ -239,6 +288,53 @@ class TestFaults:
         measurer.submit(matmul, Candidate({"fault": None}))
         good = measurer.next_result(60)
         assert (good.status, good.verified) == (Status.OK, True)
+
+    @pytest.mark.parametrize("fault", ["build print", "run print"])
+    def test_megabytes_of_output_are_swallowed(self, measurer, matmul, fault):
+        measurer.submit(matmul, Candidate({"fault": fault}))
+        assert measurer.next_result(60).status is Status.OK
+
+    @pytest.mark.parametrize("whose", ["builder", "runner"])
+    def test_a_worker_killed_from_outside_does_not_condemn_its_candidate(self, measurer, matmul, whose):
+        worker = measurer._runner if whose == "runner" else measurer._builders[0]
+        for n in range(4):
+            measurer.submit(matmul, Candidate({"fault": None, "n": n}))
+            while not worker._process:  # it is started for the first candidate
+                time.sleep(0.001)
+            os.kill(worker._process.pid, signal.SIGKILL)
+            result = measurer.next_result(60)
+            assert (result.status, result.candidate.decisions["n"]) == (Status.OK, n)
+
+    def test_one_that_gets_its_worker_killed_twice_is_guilty(self, measurer, matmul):
+        measurer.submit(matmul, Candidate({"fault": "run kill"}))
+        bad = measurer.next_result(60)
+        assert (bad.status, bad.verified) == (Status.OUT_OF_MEMORY, False)
+        assert "SIGKILL" in bad.error
+
+    def test_a_crash_in_a_batch_of_builds_falls_on_its_candidate_alone(self, host, matmul, monkeypatch):
+        monkeypatch.setenv("PYTHONPATH", FAULTS)
+        with Measurer(host, PATIENT, builders=1, batch=4, builder_role="faulty_roles:FaultyBuilder") as m:
+            for n, fault in enumerate([None, "build crash", "build error", "build memory", None]):
+                m.submit(matmul, Candidate({"fault": fault, "n": n}))
+            results = {r.candidate.decisions["n"]: r.status for r in drain(m)}
+        wanted = [Status.OK, Status.CRASHED, Status.BUILD_ERROR, Status.OUT_OF_MEMORY, Status.OK]
+        assert [results[n] for n in range(5)] == wanted
+
+    def test_code_that_is_too_long_is_not_compiled(self, host, matmul):
+        first, second = candidates(matmul, host, 2)
+        with Measurer(host, replace(PATIENT, code_lines=3)) as m:
+            m.submit(matmul, first)  # trial 0, the default schedule, may be as long as it likes
+            m.submit(matmul, second)
+            results = {r.candidate.trial: r for r in drain(m)}
+        assert (results[0].status, results[1].status) == (Status.OK, Status.BUILD_ERROR)
+        assert "lines long" in results[1].error
+
+    def test_workers_that_have_grown_are_replaced(self, host, matmul):
+        with Measurer(host, replace(PATIENT, recycle_bytes=1), builders=1) as m:
+            for c in candidates(matmul, host, 3):
+                m.submit(matmul, c)
+                assert m.next_result(60).status is Status.OK
+            assert m._builders[0].starts > 1 and m._runner.starts > 1
 
     def test_one_bad_candidate_does_not_spoil_those_timed_with_it(self, measurer, matmul):
         faults = [None, "run crash", None, "slow"]

@@ -9,11 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from luthier.codegen.detect import host_target
 from luthier.errors import TuningError
 from luthier.schedule.decide import Default
 from luthier.tuner.builder import Builder
@@ -26,6 +28,7 @@ from luthier.tuner.record import Status
 from luthier.tuner.runner import Runner
 from luthier.tuner.session import tune, tune_workload
 from luthier.tuner.task import TuningTask, tuning_tasks
+from luthier.tuner.whole_model import ModelTimes
 
 
 class FakeMeasurer:
@@ -38,7 +41,7 @@ class FakeMeasurer:
         self.outcome = outcome or (
             lambda c: (Status.OK, 1e-3 / (1 + sum(map(hash, map(str, c.decisions.values()))) % 7))
         )
-        self.submitted, self._waiting, self._best, self.closed = [], [], {}, False
+        self.submitted, self._waiting, self._best, self.closed, self.compared = [], [], {}, False, []
 
     def set_best(self, task, best_s):
         self._best[task.key] = best_s
@@ -63,11 +66,49 @@ class FakeMeasurer:
             self._best[task.key] = run_s
         return MeasureResult(task, candidate, status, (run_s,), verified)
 
+    def drop_pending(self):
+        self._waiting.clear()
+
+    def compare(self, task, candidates, timeout_s=None):
+        self.compared.append([c.hash for c in candidates])
+        outcomes = [(c, *self.outcome(c)) for c in candidates]
+        return [MeasureResult(task, c, status, (run_s,) * 5, True) for c, status, run_s in outcomes]
+
+    def close(self):
+        self.closed = True
+
     def __enter__(self):
         return self
 
     def __exit__(self, *_) -> None:
-        self.closed = True
+        self.close()
+
+
+class Clock:
+    """Seconds that pass when told."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class FakeModel:
+    """A model that takes ``build_s`` to build twice, and runs ``ratio`` times as long with the log as by default."""
+
+    def __init__(self, clock, build_s, ratio) -> None:
+        self.clock, self.seconds, self.ratio, self.runs = clock, build_s, ratio, 0
+        self.report, self.accuracy, self.target = None, "fast", host_target(1)
+
+    def build_s(self, compile_s, constants_bytes):
+        return self.seconds
+
+    def run(self, log, deadline, clock):
+        self.runs += 1
+        self.clock.now = min(self.clock.now + self.seconds + 4.0, deadline)
+        default, tuned = (0.01,) * 8, (0.01 * self.ratio,) * 8
+        return ModelTimes(default, tuned, "tuned" if self.ratio <= 1 else "default")
 
 
 def run(tasks, log, host, measurer=None, **options):
@@ -123,8 +164,58 @@ class TestLoop:
         start = time.monotonic()
         report = run([matmul], MemoryDatabase(), host, FakeMeasurer(slow), budget_s=0.5)
         assert report.stopped == "budget"
-        assert 0.5 <= report.elapsed_s <= time.monotonic() - start < 3
+        assert 0.4 <= report.elapsed_s <= time.monotonic() - start < 3
         assert 1 <= report.trials <= 25
+
+    @pytest.mark.parametrize(("budget_s", "trial_s"), [(15.0, 0.04), (300.0, 0.5), (300.0, 2.0), (2700.0, 6.0)])
+    def test_a_budget_is_kept_with_all_that_comes_at_the_end(self, matmul, tiny, host, budget_s, trial_s):
+        clock = Clock()
+
+        def measured(candidate):
+            clock.now += trial_s
+            return Status.OK, 1e-3 / (1 + int(candidate.hash, 16) % 97)
+
+        class Measures(FakeMeasurer):
+            def compare(self, task, candidates, timeout_s=None):
+                clock.now += 0.06 * len(candidates) - trial_s * len(candidates)
+                return super().compare(task, candidates)
+
+        model = FakeModel(clock, build_s=4.0, ratio=0.9)
+        measurer, log = Measures(measured), MemoryDatabase()
+        options = {"budget_s": budget_s, "clock": clock, "model": model, "stop_below": 0.0}
+        report = run([matmul, replace(tiny, uses=2)], log, host, measurer, **options)
+        assert (report.stopped, report.elapsed_s) == ("budget", clock.now - 1000.0)
+        assert 0.95 * budget_s <= report.elapsed_s <= 1.05 * budget_s
+        assert model.runs == (budget_s > 15) and ("too short" in report.note) == (budget_s == 15)
+        assert measurer.compared
+
+    def test_the_default_schedules_stay_where_the_model_is_slower_with_the_log(self, matmul, host):
+        log, clock = MemoryDatabase(), Clock()
+        default = matmul.instantiate(Default(), host).decisions
+
+        def outcome(candidate):
+            return Status.OK, 1e-3 if candidate.decisions == default else 0.5e-3
+
+        for ratio, kept in ((0.9, "tuned"), (1.1, "default")):
+            model = FakeModel(clock, build_s=1.0, ratio=ratio)
+            report = run([matmul], log, host, FakeMeasurer(outcome), model=model, clock=clock)
+            assert report.model.kept == kept and "The whole model" in str(report)
+            run_of_model = log.model_runs()[-1]
+            assert (run_of_model.kept, run_of_model.trials) == (kept, 20)
+            assert run_of_model.gain == pytest.approx(1 / ratio)
+            found = schedules_from_log(log, host)(matmul.workload)
+            assert (found.decisions == default) == (kept == "default")
+
+    def test_the_wall_clock_does_not_matter(self, matmul, host, monkeypatch):
+        jumps = iter(range(10**9, 0, -(10**5)))  # a day back at each look
+        monkeypatch.setattr(time, "time", lambda: float(next(jumps)))
+        log = MemoryDatabase()
+        for records in (20, 40):
+            report = run([matmul], log, host, trials=20)
+            assert (report.trials, len(list(log.records()))) == (20, records)
+            assert 0 < report.elapsed_s < 60
+        tuned = schedules_from_log(log, host)(matmul.workload)
+        assert tuned.decisions == log.best(matmul.key, host).decisions
 
     def test_every_task_gets_its_default(self, matmul, tiny, host):
         log = MemoryDatabase()

@@ -1,0 +1,269 @@
+"""The runner's side of measurement: times built candidates, checks would-be bests, compares finalists.
+
+:class:`Bench` owns the runner process and what it knows of each task: its data, its best so far, its reference result.
+It is used by one thread of :mod:`.measure`, which hands it groups of built candidates.
+"""
+
+from __future__ import annotations
+
+import math
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import TuningError
+from ..target import Target
+from .candidate import Candidate
+from .cpu import Cores
+from .inputs import Array, differences
+from .jobs import BuildJob, Built, LoadJob, OutputsJob, TimeJob, Timings, reference_job
+from .limits import Limits
+from .process import Answer, Failure, Outcome, Worker
+from .record import Status, relative_spread
+from .task import TuningTask
+
+KEPT_BUILDS = 6
+"""Built candidates kept of a task, for the comparison of its finalists."""
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureResult:
+    """The outcome of one candidate; the fields are those of :class:`.record.Record`.
+
+    cold    whether constants came from memory in every sample
+    """
+
+    task: TuningTask
+    candidate: Candidate
+    status: Status
+    run_s: tuple[float, ...] = ()
+    verified: bool = False
+    error: str = ""
+    compile_s: float = 0.0
+    cold: bool = False
+
+    @property
+    def noise(self) -> float:
+        """Spread of the timings, as a record has it."""
+        return relative_spread(self.run_s)
+
+
+BuiltJob = tuple[TuningTask, Candidate, Built]
+
+
+@dataclass(slots=True)
+class TaskState:
+    """What measurement knows of a task.
+
+    data       the pickled workload; best_s: time of the best verified candidate, incumbent: its code
+    finalists  built candidates that were the best for a time, and the default schedule, by hash
+    """
+
+    data: bytes
+    best_s: float = math.inf
+    incumbent: Built | None = None
+    reference: list[Array] | Failure | None = None
+    reference_is_clean: bool = False
+    finalists: dict[str, Built] = field(default_factory=dict)
+    verified: set[str] = field(default_factory=set)
+
+
+class Bench:
+    """Times and checks candidates in ``runner``; references are built by ``builder``."""
+
+    def __init__(self, target: Target, limits: Limits, cores: Cores, runner: Worker, builder: Worker) -> None:
+        self.target, self.limits, self.cores, self.runner, self.builder = target, limits, cores, runner, builder
+        self._tasks: dict[str, TaskState] = {}
+
+    def state(self, task: TuningTask) -> TaskState:
+        """What is known of a task, by its key. Raises TuningError where its workload cannot be sent to a process."""
+        state = self._tasks.get(task.key)
+        if state is None:
+            try:
+                state = TaskState(pickle.dumps(task.workload, pickle.HIGHEST_PROTOCOL))
+            except RecursionError:
+                raise TuningError(f"task {task.name}: its expressions are nested too deeply to be sent away") from None
+            self._tasks[task.key] = state
+        return state
+
+    def measure(self, group: Sequence[BuiltJob]) -> list[MeasureResult]:
+        """Time candidates of one task together; one that beats the best so far is checked and becomes the best."""
+        task, state = group[0][0], self.state(group[0][0])
+        built = tuple(b for _, _, b in group)
+        outcome = self._time(task, TimeJob(built, state.best_s, state.incumbent, cold_bytes=self._cold_bytes(task)))
+        if isinstance(outcome, Failure):
+            if len(group) > 1:  # one of them is to blame, and the others are not
+                return [result for one in group for result in self.measure([one])]
+            ((_, candidate, one_built),) = group
+            return [failed(task, candidate, outcome, Status.RUN_ERROR, "the run", one_built.build_s)]
+        timings: Timings = outcome.value
+        to_beat = min(timings.incumbent, default=state.best_s)
+        results = []
+        for (_, candidate, one_built), run_s in zip(group, timings.candidates, strict=True):
+            result = self._checked(task, candidate, one_built, run_s, to_beat)
+            if result.verified:
+                to_beat = min(run_s)
+            results.append(result)
+        return results
+
+    def compare(self, task: TuningTask, candidates: Sequence[Candidate]) -> list[MeasureResult]:
+        """Time finished candidates again, all of them in turns and with more samples; each is checked if it was not."""
+        state = self.state(task)
+        results: list[MeasureResult] = []
+        chosen: list[tuple[Candidate, Built]] = []
+        for c in candidates:
+            built = state.finalists.get(c.hash) or self._rebuilt(task, c)
+            verdict: MeasureResult | None = None
+            if isinstance(built, Failure):
+                verdict = failed(task, c, built, Status.BUILD_ERROR, "the build")
+            elif c.hash not in state.verified and (wrong := self._verdict(task, state, built)) is not None:
+                verdict = MeasureResult(task, c, wrong[0], error=wrong[1], compile_s=built.build_s)
+            else:
+                state.verified.add(c.hash)
+                chosen.append((c, built))
+            if verdict is not None:
+                results.append(verdict)
+        cold_bytes = self._cold_bytes(task)
+        job = TimeJob(
+            tuple(b for _, b in chosen), total_s=0.04, min_samples=15, max_samples=40, race=math.inf, contend=math.inf,
+            cold_bytes=cold_bytes,
+        )  # fmt: skip
+        outcome = self._time(task, job) if chosen else Answer(Timings(()))
+        if isinstance(outcome, Failure):
+            return [*results, *(failed(task, c, outcome, Status.RUN_ERROR, "the run", b.build_s) for c, b in chosen)]
+        for (c, b), run_s in zip(chosen, outcome.value.candidates, strict=True):
+            values: dict[str, Any] = {"compile_s": b.build_s, "cold": cold_bytes > 0}
+            results.append(MeasureResult(task, c, Status.OK, run_s, verified=True, **values))
+        return results
+
+    def call_build(self, worker: Worker, task: TuningTask, job: object, timeout_s: float) -> Outcome:
+        """Let a builder carry out a job."""
+        return called(worker, task.key, self.state(task).data, job, timeout_s)
+
+    # ------------------------------------------------------------------ timing
+
+    def _cold_bytes(self, task: TuningTask) -> int:
+        return 4 * self.target.l3_bytes if task.constants_bytes > self.target.l3_bytes // 2 else 0
+
+    def _time(self, task: TuningTask, job: TimeJob) -> Outcome:
+        """Load on one core, then time on those that the target has."""
+        state = self.state(task)
+        with self.cores.take(1):
+            outcome = self.runner.call(task.key, state.data, LoadJob(job.candidates), self.limits.run_s)
+        if isinstance(outcome, Failure):
+            return self._again(task, job, outcome)
+        limit_s = self._limit_s(state, len(job.candidates))
+        with self.cores.take(self.target.threads):
+            outcome = self.runner.call(task.key, state.data, job, limit_s)
+        return self._again(task, job, outcome) if isinstance(outcome, Failure) else outcome
+
+    def _again(self, task: TuningTask, job: TimeJob, failure: Failure) -> Outcome:
+        """Of one candidate that somebody else's SIGKILL met, the second failure counts."""
+        if not failure.killed or len(job.candidates) > 1:
+            return failure
+        state = self.state(task)
+        with self.cores.take(self.target.threads):
+            return self.runner.call(task.key, state.data, job, self._limit_s(state, 1))
+
+    def _limit_s(self, state: TaskState, candidates: int) -> float:
+        """How long candidates may run: no use in waiting for what is a hundred times slower than the best."""
+        known = math.isfinite(state.best_s)
+        one_s = min(self.limits.run_s, self.limits.race_s + 100 * state.best_s) if known else self.limits.run_s
+        return one_s * (1.0 + 0.25 * (candidates - 1))
+
+    # ------------------------------------------------------------------ checking
+
+    def _checked(
+        self, task: TuningTask, candidate: Candidate, built: Built, run_s: tuple[float, ...], to_beat: float
+    ) -> MeasureResult:
+        """The result of a timed candidate, compared with the reference if it is the fastest so far."""
+        state = self.state(task)
+        values: dict[str, Any] = {"compile_s": built.build_s}
+        values["cold"] = self._cold_bytes(task) > 0 and len(run_s) > 1
+        if candidate.trial == 0:
+            state.finalists[candidate.hash] = built
+        if min(run_s) >= to_beat:
+            return MeasureResult(task, candidate, Status.OK, run_s, **values)
+        wrong = self._verdict(task, state, built)
+        if wrong is not None:
+            state.finalists.pop(candidate.hash, None)
+            return MeasureResult(task, candidate, wrong[0], error=wrong[1], compile_s=built.build_s)
+        state.best_s, state.incumbent = min(run_s), built
+        state.verified.add(candidate.hash)
+        state.finalists[candidate.hash] = built
+        while len(state.finalists) > KEPT_BUILDS:
+            del state.finalists[list(state.finalists)[1]]  # the first is the default schedule
+        return MeasureResult(task, candidate, Status.OK, run_s, verified=True, **values)
+
+    def _verdict(self, task: TuningTask, state: TaskState, built: Built) -> tuple[Status, str] | None:
+        """What is wrong with a candidate's outputs; None if nothing.
+
+        An earlier candidate may have damaged the runner's memory: only a fresh process can condemn one.
+        """
+        wrong = self._verify(task, state, built)
+        if wrong is not None:
+            self.runner.close()
+            if not state.reference_is_clean:
+                state.reference = None
+            wrong = self._verify(task, state, built)
+        if wrong is not None:
+            self.runner.close()
+        return wrong
+
+    def _verify(self, task: TuningTask, state: TaskState, built: Built) -> tuple[Status, str] | None:
+        """Compare a candidate's outputs with the reference; None if they agree."""
+        if state.reference is None:
+            state.reference_is_clean = self.runner.idle_since_start
+            state.reference = self._reference(task, state)
+        if isinstance(state.reference, Failure):
+            error = state.reference.error
+            return Status.RUN_ERROR, f"not verified, as the reference result cannot be computed: {error}"
+        with self.cores.take(self.target.threads):
+            outputs = called(self.runner, task.key, state.data, OutputsJob(built), self.limits.run_s)
+        if isinstance(outputs, Failure):
+            return outputs.status or Status.WRONG_RESULT, f"the check: {outputs.error}"
+        wrong = differences(task.workload.outputs, state.reference, outputs.value)
+        return (Status.WRONG_RESULT, wrong) if wrong else None
+
+    def _reference(self, task: TuningTask, state: TaskState) -> list[Array] | Failure:
+        """The result of the reference's schedule (:mod:`.reference`), computed once."""
+        with self.cores.take(1):
+            built = self.call_build(self.builder, task, reference_job(self.target), self.limits.reference_s)
+        if isinstance(built, Failure):
+            return built
+        job = OutputsJob(built.value, 1)
+        with self.cores.take(1):
+            outcome = called(self.runner, task.key, state.data, job, self.limits.reference_s)
+        return outcome if isinstance(outcome, Failure) else list(outcome.value)
+
+    def _rebuilt(self, task: TuningTask, candidate: Candidate) -> Built | Failure:
+        """Build a candidate of an earlier session."""
+        with self.cores.take(1):
+            outcome = self.call_build(self.builder, task, build_job(self.target, task, candidate), self.limits.build_s)
+        if isinstance(outcome, Failure):
+            return outcome
+        built: Built = outcome.value
+        return built
+
+
+def build_job(target: Target, task: TuningTask, candidate: Candidate, code_lines: int | None = None) -> BuildJob:
+    """How a candidate is built: by its decisions, or where the space is the user's own by its trace."""
+    trace = None if task.space is None else candidate.trace
+    return BuildJob(target, candidate.decisions, trace, code_lines if candidate.trial else None)
+
+
+def called(worker: Worker, key: str, data: bytes, job: object, timeout_s: float) -> Outcome:
+    """Call a worker, and once more where somebody else killed it: one SIGKILL does not condemn a candidate."""
+    outcome = worker.call(key, data, job, timeout_s)
+    if isinstance(outcome, Failure) and outcome.killed:
+        outcome = worker.call(key, data, job, timeout_s)
+    return outcome
+
+
+def failed(
+    task: TuningTask, candidate: Candidate, failure: Failure, otherwise: Status, what: str, build_s: float = 0.0
+) -> MeasureResult:
+    """The result of a candidate that could not be built or run."""
+    error = failure.error if failure.status is None else f"{what} {failure.error}"
+    return MeasureResult(task, candidate, failure.status or otherwise, error=error, compile_s=build_s)

@@ -1,0 +1,124 @@
+"""The end of a task's search: its best few and its default schedule, measured again in turns.
+
+The least of many noisy timings wins a search, and the default is measured first, while the worker is cold. So the
+candidates that were the best for a time are measured once more, against the default and with more samples. The default
+stays where the difference is noise. The log then says so: the records hold the new timings, and whatever would still be
+found before the winner is marked as not verified, with the reason as its error.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ..target import Target
+from .bench import MeasureResult
+from .candidate import Candidate
+from .database import Database
+from .history import make_record, replay
+from .interrupts import shielded
+from .measure import Measurer
+from .record import Record, Status
+from .task import TuningTask
+
+NEAR = 1.1
+MOST_FINALISTS = 4
+MOST_ROUNDS = 3
+LEAST_GAIN = 0.01
+"""A gain of less than this fraction is not told from noise, however quiet the machine seems."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Times of a task's winner and of its default schedule, measured in turns; noise: of the winner."""
+
+    best_s: float
+    default_s: float
+    noise: float
+    kept_default: bool
+
+
+def finalists(log: Database, task: TuningTask, target: Target, default: Candidate) -> list[Record]:
+    """The verified records that are near a task's best, fastest first, without the default's."""
+    good = [r for r in log.records(task.key, target) if r.space == task.space_name and r.ok and r.verified]
+    good = sorted((r for r in good if replay(task, target, r) is not None), key=lambda r: r.best_s)
+    near = [r for r in good if r.best_s <= NEAR * good[0].best_s and r.decisions_hash != default.hash]
+    return near[:MOST_FINALISTS]
+
+
+def settle(
+    task: TuningTask, default: Candidate, log: Database, target: Target, measurer: Measurer, timeout_s: float | None
+) -> Settled | None:
+    """Decide what a task's schedule is, and make the log say so. None where there is nothing to decide, or no time."""
+    latest: dict[str, MeasureResult] = {}
+    for _ in range(MOST_ROUNDS):
+        # timings that were too good are gone after a round, and others may be the best now
+        new = [r for r in finalists(log, task, target, default) if r.decisions_hash not in latest]
+        if not new:
+            break
+        known = sorted((r for r in latest.values() if r.run_s), key=lambda r: min(r.run_s))[:1]
+        again = [r.candidate for r in known if r.candidate.hash != default.hash]
+        candidates = [default, *again, *(Candidate(r.decisions, r.trace, r.space, None, r.trial) for r in new)]
+        results = measurer.compare(task, candidates, timeout_s)
+        if not results:
+            break
+        with shielded():
+            _note(log, target, results)
+        latest |= {r.candidate.hash: r for r in results}
+    good = [r for r in latest.values() if r.status is Status.OK]
+    if not good:
+        return None
+    fastest = min(good, key=lambda r: min(r.run_s))
+    ours = next((r for r in good if r.candidate.hash == default.hash), None)
+    winner = ours if ours is not None and not clearly_faster(fastest, ours) else fastest
+    reason = "no faster than the default schedule beyond noise" if winner is ours else "slower when measured again"
+    with shielded():
+        demote(log, task, target, min(winner.run_s), winner.candidate.hash, reason)
+    default_s = math.inf if ours is None else min(ours.run_s)
+    return Settled(min(winner.run_s), default_s, winner.noise, winner is ours)
+
+
+def _note(log: Database, target: Target, results: Sequence[MeasureResult]) -> None:
+    """Put new timings in the place of the old ones."""
+    for result in results:
+        old = {r.decisions_hash: r for r in log.records(result.task.key, target)}.get(result.candidate.hash)
+        search, seed, predicted = (old.search, old.seed, old.predicted) if old is not None else ("", 0, None)
+        record = make_record(result, target, search, seed, predicted=predicted, cold=result.cold)
+        log.add(record, replace=True)
+
+
+def clearly_faster(a: MeasureResult, b: MeasureResult) -> bool:
+    """Whether ``a`` is faster than ``b`` by more than the timings leave open."""
+    doubt = math.hypot(*(r.noise / math.sqrt(len(r.run_s)) for r in (a, b)))
+    return min(a.run_s) < min(b.run_s) * (1.0 - max(LEAST_GAIN, 2.0 * doubt))
+
+
+def demote(log: Database, task: TuningTask, target: Target, best_s: float, winner: str, reason: str) -> int:
+    """Mark the records that a look-up would prefer to ``winner`` (a decisions hash) as not verified; returns how many.
+
+    Their timings stay, for the cost model.
+    """
+    faster = [
+        r
+        for r in list(log.records(task.key, target))
+        if r.space == task.space_name and r.ok and r.verified and r.best_s <= best_s and r.decisions_hash != winner
+    ]
+    for r in faster:
+        log.add(replace(r, verified=False, error=reason), replace=True)
+    return len(faster)
+
+
+def keep_defaults(log: Database, tasks: Sequence[tuple[TuningTask, Candidate]], target: Target) -> int:
+    """Make the default schedules those that a look-up finds; returns how many tasks that changed.
+
+    A task without a verified record of its default schedule is left alone.
+    """
+    changed = 0
+    for task, default in tasks:
+        records = {r.decisions_hash: r for r in log.records(task.key, target)}
+        own = records.get(default.hash)
+        if own is not None and own.ok and own.verified:
+            reason = "slower than the default schedules inside the model"
+            changed += demote(log, task, target, own.best_s, own.decisions_hash, reason) > 0
+    return changed

@@ -1,0 +1,131 @@
+"""The end of a session on a model: build it with default schedules and with the log's, measure both, keep the better.
+
+What is faster alone need not be faster inside the model, where the caches hold what the kernels before have left.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ..accuracy import Accuracy
+from ..graph.compile import compile_model
+from ..graph.importer.read import ModelSource
+from ..runtime.executable import Executable
+from ..runtime.report import BuildReport
+from ..target import Target
+from .cpu import available_cores
+from .database import Database
+from .history import versions
+from .lookup import schedules_from_log
+from .model_run import Kept, ModelRun
+from .record import relative_spread
+
+RACE_S = 4.0
+LEAST_ROUNDS = 5
+"""Fewer do not tell which build is faster; where the time ends, they are made all the same, but nothing is concluded."""
+LATE_ROUNDS = 2
+MOST_ROUNDS = 200
+LAYOUT_BYTES_PER_S = 4e8
+"""Constants that a build lays out in a second, by one core, with what new memory costs."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelTimes:
+    """Latencies of one inference in seconds, taken in turns; kept: which of the two the log gives from now on."""
+
+    default_s: tuple[float, ...]
+    tuned_s: tuple[float, ...]
+    kept: Kept
+
+    def __str__(self) -> str:
+        texts = [
+            f"{statistics.median(t) * 1e3:.3f} ms (least {min(t) * 1e3:.3f})" for t in (self.default_s, self.tuned_s)
+        ]
+        gain = statistics.median(self.default_s) / statistics.median(self.tuned_s)
+        kept = "" if self.kept == "tuned" else "; the default schedules stay"
+        return (
+            f"The whole model, measured in turns {len(self.tuned_s)} times: {texts[0]} by default, {texts[1]} with the "
+            f"log, {gain:.2f}x{kept}."
+        )
+
+    def record(self, check: ModelCheck, trials: int, elapsed_s: float) -> ModelRun:
+        """What a log keeps of it."""
+        return ModelRun(
+            model=check.report.model if check.report is not None else "model",
+            target=check.target.fingerprint(),
+            default_s=min(self.default_s),
+            tuned_s=min(self.tuned_s),
+            kept=self.kept,
+            default_noise=relative_spread(self.default_s),
+            tuned_noise=relative_spread(self.tuned_s),
+            trials=trials,
+            elapsed_s=elapsed_s,
+            accuracy=check.accuracy,
+            luthier_version=versions()[0],
+            created_at=time.time(),
+        )
+
+
+class ModelCheck:
+    """Builds and measures one model. import_s: how long it took to read; the other arguments are the build's.
+
+    report  of the build with the log, once it was made
+    """
+
+    def __init__(
+        self,
+        model: ModelSource,
+        target: Target,
+        shapes: Mapping[str, Sequence[int]] | None = None,
+        accuracy: Accuracy = "fast",
+        import_s: float = 0.0,
+    ) -> None:
+        self.model, self.target, self.shapes, self.import_s = model, target, shapes, import_s
+        self.accuracy: Accuracy = accuracy
+        self.report: BuildReport | None = None
+
+    def build_s(self, compile_s: float, constants_bytes: int) -> float:
+        """How long both builds will take, roughly. compile_s: of all its kernels, one after the other."""
+        once_s = self.import_s + compile_s / available_cores() + constants_bytes / LAYOUT_BYTES_PER_S
+        return 2.0 * 1.3 * once_s
+
+    def run(self, log: Database, deadline: float, clock: Callable[[], float] = time.monotonic) -> ModelTimes:
+        """Measure for some seconds, or until ``deadline`` of ``clock``, but a few times at least. Raises as a build."""
+        default, tuned = self._build(None), self._build(log)
+        self.report = tuned.report
+        end = min(clock() + RACE_S, deadline)
+        times: tuple[list[float], list[float]] = ([], [])
+        feed = default.example_inputs()
+        while not _enough(len(times[0]), clock() < end, clock() < deadline):
+            both = [(default, times[0]), (tuned, times[1])]
+            for executable, measured in both if len(times[0]) % 2 else reversed(both):
+                measured += executable.time(1, inputs=feed)
+        return ModelTimes(tuple(times[0]), tuple(times[1]), _better(*times))
+
+    def _build(self, log: Database | None) -> Executable:
+        schedules = None if log is None else schedules_from_log(log)
+        return compile_model(
+            self.model, target=self.target, shapes=self.shapes, accuracy=self.accuracy, schedules=schedules
+        )
+
+
+def _enough(rounds: int, wanted: bool, in_time: bool) -> bool:
+    """Whether to stop. wanted: there is time for a good measurement; in_time: the deadline has not passed."""
+    if not in_time:
+        return rounds >= LATE_ROUNDS
+    return rounds >= (MOST_ROUNDS if wanted else LEAST_ROUNDS)
+
+
+def _better(default_s: Sequence[float], tuned_s: Sequence[float]) -> Kept:
+    """Which build is faster; what was tuned, where too few runs say."""
+    slower = len(tuned_s) >= LEAST_ROUNDS and _center(tuned_s) > _center(default_s)
+    return "default" if slower else "tuned"
+
+
+def _center(times: Sequence[float]) -> float:
+    """The lower quartile: what disturbs a run makes it longer, and the least one is an accident."""
+    return sorted(times)[math.floor((len(times) - 1) / 4)]
