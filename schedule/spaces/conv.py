@@ -274,7 +274,8 @@ def winograd_tiles(anchor: Compute, lanes: int) -> list[int]:
         return []
     if not allows(anchor, "winograd"):
         return []
-    return tile_sizes(cast(tuple[int, ...], anchor.attrs["kernel"])[0])
+    taps, stride = (cast(tuple[int, ...], anchor.attrs[name])[0] for name in ("kernel", "strides"))
+    return tile_sizes(taps, stride)
 
 
 def is_image(s: Schedule, anchor: Compute) -> bool:

@@ -9,7 +9,7 @@ from workloads import conv_relu, matmul, softmax
 from luthier import config, te
 from luthier.codegen.detect import named_target
 from luthier.codegen.interpret import interpret
-from luthier.codegen.pipeline import lower_schedule
+from luthier.codegen.pipeline import lower_preparation, lower_schedule
 from luthier.runtime.function import build
 from luthier.schedule import Default, Random, Schedule, instantiate
 from luthier.te.evaluate import evaluate
@@ -38,12 +38,23 @@ def check_loops(schedule, target, threads=1):
     inputs = arrays_for(schedule.workload)
     with config.override(verify=True):
         fn = lower_schedule(schedule, target)
-    layouts = [schedule.layouts.get(p) for p in schedule.workload.inputs]
-    physical = [a if layout is None else layout.apply(a) for layout, a in zip(layouts, inputs, strict=True)]
+    physical = [_prepared(schedule, p, a, target) for p, a in zip(schedule.workload.inputs, inputs, strict=True)]
     outputs = [np.full(t.shape, np.nan, t.dtype) for t in schedule.workload.outputs]
     interpret(fn, [*physical, *outputs], threads=threads)
     for f, expected in zip(outputs, evaluate(schedule.workload, inputs), strict=True):
         np.testing.assert_allclose(f, expected, rtol=2e-5, atol=3e-5 * max(1.0, np.abs(expected).max(initial=0.0)))
+
+
+def _prepared(schedule, source, array, target):
+    """An input as the kernel takes it: in its layout, or what is computed from it when a model is built."""
+    stand_in = schedule.precomputed_for(source)
+    if stand_in is None:
+        layout = schedule.layouts.get(source)
+        return array if layout is None else layout.apply(array)
+    fn = lower_preparation(schedule, source, target, "prepare")
+    result = np.full(fn.params[-1].shape, np.nan, fn.params[-1].dtype)
+    interpret(fn, [array, result])
+    return result
 
 
 WORKLOADS = {
@@ -143,6 +154,37 @@ def test_winograd_blocks_of_a_part_of_a_row(algorithm, columns, size):
     schedule = instantiate(workload, chosen, target)
     assert "prefetch x, " in str(schedule)
     check(schedule, target, 2)
+
+
+@pytest.mark.parametrize(("kernel", "m"), [(3, 3), (3, 5), (5, 2), (5, 4), (7, 3)])
+@pytest.mark.parametrize("placement", ["block", "whole"])
+@pytest.mark.parametrize("options", [{"size": (17, 30)}, {"size": (1, 3), "pad": 3}, {"size": (9, 8), "batch": 2}])
+def test_winograd_of_stride_2(kernel, m, placement, options):
+    options = {"channels": 32, "outputs": 48, "pad": kernel // 2, "residual": m == 3, **options}
+    workload = conv_relu(kernel=(kernel, kernel), stride=2, **options)
+    target = named_target("x86-64-v4", threads=2 if placement == "whole" else 1)
+    s = instantiate(workload, Choosing(algorithm=f"winograd{m}", input=placement), target)
+    assert "conv.product" in s.stages
+    function = build(s, target, threads=target.threads)
+    inputs = arrays_for(workload)
+    (expected,) = evaluate(workload, inputs, dtype="float64")
+    assert np.abs(function(*inputs) - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def test_winograd_of_stride_2_stays_in_bounds():
+    workload = conv_relu(kernel=(5, 5), stride=2, size=(6, 5), channels=20, outputs=16)
+    check_loops(instantiate(workload, Choosing(algorithm="winograd2"), TARGETS["x86-64-v4"]), TARGETS["x86-64-v4"])
+
+
+def test_the_estimate_decides_where_winograd_of_stride_2_pays():
+    """It does for many channels on a large image, and not where its filter is all that a few outputs need."""
+    target = TARGETS["x86-64-v4"]
+    for size, channels, gains in ((56, 128, True), (14, 512, False)):
+        workload = conv_relu(size=(size, size), channels=channels, outputs=channels, stride=2)
+        assert ("winograd" in instantiate(workload, Default(), target).decisions["algorithm"]) == gains
+    exact = conv_relu(size=(56, 56), channels=128, outputs=128, stride=2, accuracy="exact")
+    for decider in (Default(), *(Random(random.Random(seed)) for seed in range(10))):
+        assert instantiate(exact, decider, target).decisions["algorithm"] == "direct"
 
 
 def test_winograd_with_a_tail_of_channels():

@@ -25,11 +25,12 @@ def conv_relu(
     plain=False,
     residual=False,
     accuracy="fast",
+    batch=1,
 ):
     """Convolution, bias, ReLU (and a residual add) in a channel-blocked layout."""
     h, w = size
     out_block = out_block or block
-    shape = (1, channels, h, w) if plain else (1, -(-channels // block), h, w, block)
+    shape = (batch, channels, h, w) if plain else (batch, -(-channels // block), h, w, block)
     x = te.placeholder(shape, name="x")
     padded = -(-outputs // out_block) * out_block
     weight = te.placeholder((padded, channels // groups, *kernel), name="w", constant=True)
