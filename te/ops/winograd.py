@@ -178,7 +178,8 @@ def winograd(conv: Compute, m: int = 4) -> Compute:
         ic = k_o.var * block + k_i.var
         first = oc_o // (oc_blocks // groups) * group_blocks if groups > 1 else 0
         exists = [ic < channels] if channels % block and group_blocks > 1 else []
-        u, v = i, j
+        u: Expr = i
+        v: Expr = j
         if phases:
             u, v = (t.place(point, phase.var) for point, phase in zip((i, j), phases, strict=True))
             exists += [point >= phase.var for point, phase in zip((i, j), phases, strict=True)]

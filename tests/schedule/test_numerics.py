@@ -4,7 +4,7 @@ import random
 
 import numpy as np
 import pytest
-from workloads import conv_relu, matmul, softmax
+from workloads import conv_nd, conv_relu, matmul, pool_nd, softmax
 
 from luthier import config, te
 from luthier.codegen.detect import named_target
@@ -78,6 +78,24 @@ WORKLOADS = {
     "conv planar input, ragged vectors": conv_relu(channels=3, size=(6, 5), outputs=24, plain=True, out_block=24),
     "depthwise of ragged vectors": conv_relu(channels=24, outputs=24, groups=24, size=(4, 5), block=24),
     "depthwise": conv_relu(channels=16, outputs=16, groups=16, size=(5, 6)),
+    "conv 1-D": conv_nd((2, 23), (5,), 32, 48, pad=2, stride=2),
+    "conv 1-D dilated, channel tail": conv_nd((1, 19), (3,), 20, 24, pad=2, dilation=2),
+    "conv 1-D planar input, many taps": conv_nd((1, 90), (24,), 1, 16, pad=5, block=0, out_block=16),
+    "conv 1-D, prime number of taps": conv_nd((1, 40), (19,), 16, 16, pad=9),
+    "conv 1-D groups that cut blocks": conv_nd((1, 13), (3,), 48, 40, pad=1, groups=2, block=48, out_block=40),
+    "conv 3-D": conv_nd((2, 3, 4, 6), (3, 3, 3), 16, 32, pad=1),
+    "conv 3-D planar input": conv_nd((1, 4, 5, 5), (2, 3, 3), 3, 16, pad=1, stride=2, block=0, out_block=16),
+    "conv 3-D groups that cut blocks": conv_nd((1, 3, 2, 4), (1, 2, 3), 24, 40, groups=2, block=24, out_block=40),
+    "depthwise 1-D": conv_nd((1, 21), (7,), 32, 32, pad=3, groups=32),
+    "pool 1-D": pool_nd((2, 15), (3,)),
+    "pool 3-D": pool_nd((1, 5, 4, 6), (3, 2, 3)),
+    "depthwise 3-D": conv_nd((1, 3, 4, 5), (3, 3, 3), 16, 16, pad=1, groups=16),
+    "conv with weights of run time": conv_nd((1, 6, 7), (3, 3), 32, 32, pad=1, constant=False),
+    "conv with weights of run time, channel tails": conv_nd((1, 5, 7), (3, 3), 20, 24, pad=1, constant=False),
+    "conv 1-D with weights of run time, in groups": conv_nd(
+        (1, 9), (3,), 24, 40, groups=2, block=24, out_block=40, constant=False
+    ),
+    "depthwise with weights of run time": conv_nd((1, 5, 7), (3, 3), 32, 32, pad=1, groups=32, constant=False),
     "matmul": matmul(5, 37, 9, constant=True),
     "matmul one row": matmul(1, 70, 8, constant=True),
     "matmul both operands variable": matmul(7, 33, 5),
@@ -90,6 +108,12 @@ WORKLOADS = {
 @pytest.mark.parametrize("target", TARGETS)
 def test_default_schedules(name, target):
     check(instantiate(WORKLOADS[name], Default(), TARGETS[target]), TARGETS[target])
+
+
+@pytest.mark.parametrize("name", [name for name in WORKLOADS if "conv" in name or "depthwise" in name])
+def test_convolutions_of_every_kind_keep_their_sums_in_registers(name):
+    s = instantiate(WORKLOADS[name], Default(), TARGETS["x86-64-v4"])
+    assert s.decisions.keys() & {"tile", "columns", "product_tile"}, "the general space keeps no tile of them"
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
