@@ -12,9 +12,9 @@ from math import prod
 from typing import cast
 
 from ...target import Target
-from ...te.ops import flat
+from ...te.ops import flat, row_taps
 from ...te.ops.winograd import applies, tile_sizes
-from ...te.tensor import Compute, Placeholder
+from ...te.tensor import Compute
 from ..algorithms import allows
 from ..axis import LoopAxis
 from ..decide import Decider
@@ -35,6 +35,7 @@ from .general import general
 from .images import (
     blocks_of_channels,
     cuts_vectors,
+    has_constant_weights,
     image_axes,
     image_rank,
     pack_weights,
@@ -42,6 +43,7 @@ from .images import (
     unroll_row_of_taps,
     windows,
 )
+from .row_taps import row_taps_cycles
 from .winograd import winograd
 from .winograd_cost import MEMORY_BYTES_PER_CYCLE, Size, estimated_cycles
 
@@ -70,10 +72,20 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
         return
     out, conv = isolated
     algorithms = ["direct", *(f"winograd{m}" for m in winograd_tiles(anchor, lanes))]
+    if anchor.shape[-1] == lanes and has_constant_weights(anchor) and row_taps.applies(anchor):
+        algorithms.append("row_taps")
     algorithm = d.choose("algorithm", algorithms, default_algorithm(anchor, algorithms, target))
-    if algorithm != "direct":
+    if algorithm == "direct":
+        direct(s, d, target, anchor, out, conv)
+    elif algorithm == "row_taps":
+        taps_of_rows(s, d, target, out, conv)
+    else:
         winograd(s, d, target, conv, out, int(algorithm.removeprefix("winograd")))
-        return
+
+
+def direct(s: Schedule, d: Decider, target: Target, anchor: Compute, out: Stage, conv: Stage) -> None:
+    """Schedule ``conv``, which computes ``anchor`` and which ``out`` reads element by element, as it is defined."""
+    lanes, rank = target.lanes(), image_rank(anchor)
     window_y, window_x = windows(anchor)
     channel_tiles = anchor.shape[1] * (anchor.shape[-1] // lanes)
     flatten = conv.body is conv.tensor.body and flat.applies(conv.tensor) and window_y.outputs > 1
@@ -145,6 +157,19 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
     if ahead and weights is not None:
         panel = prod(a.extent for a in anchor.reduce_axes) // (steps if rolled is not reduced[-1] else 1)
         s.prefetch(conv, weights, rolled, panel)
+
+
+def taps_of_rows(s: Schedule, d: Decider, target: Target, out: Stage, conv: Stage) -> None:
+    """Schedule ``conv``, which ``out`` reads element by element, with the taps of a row of the filter as channels."""
+    spread, taps = s.use_algorithm(conv, "row_taps", {})
+    s.compute_inline(conv)
+    s.precompute(spread)
+    n, co, oh, ow, lane = out.leaves
+    ow_o, ow_i = s.split(out, ow, min(4, ow.extent), tail="guard")
+    s.partition(out, ow_o, tail_cut(ow.extent, 4))
+    mark_tile(s, out, [ow_i], lane)
+    s.parallel(out, fuse_all(s, out, [n, co, oh]))
+    direct(s, d, target, taps.tensor, taps, s.cache_write(taps))
 
 
 def grouped(s: Schedule, d: Decider, target: Target) -> None:
@@ -270,6 +295,9 @@ def default_algorithm(anchor: Compute, algorithms: list[str], target: Target) ->
     direct = max(vectors * steps * on_image / 0.98, weight_bytes / MEMORY_BYTES_PER_CYCLE)
     costs = {"direct": direct / target.threads}
     for name in algorithms[1:]:
+        if name == "row_taps":
+            costs[name] = row_taps_cycles(anchor, direct, target)
+            continue
         size = Size.of(anchor, int(name.removeprefix("winograd")))
         margin = 1.05 if size.points <= 36 else 1.1
         costs[name] = margin * estimated_cycles(size, target)
@@ -281,9 +309,7 @@ def winograd_tiles(anchor: Compute, lanes: int) -> list[int]:
 
     None of them may where it is to be exact.
     """
-    data, weights = anchor.inputs()[0], anchor.inputs()[-1]
-    constant = isinstance(weights, Placeholder) and weights.constant
-    if not (applies(anchor) and anchor.shape[4] == lanes and constant and isinstance(data, Placeholder)):
+    if not (applies(anchor) and anchor.shape[4] == lanes and has_constant_weights(anchor)):
         return []
     if not allows(anchor, "winograd"):
         return []

@@ -36,6 +36,12 @@ def cuts_vectors(anchor: Compute, lanes: int) -> bool:
     return groups > 1 and (anchor.shape[1] * block // groups) % lanes != 0
 
 
+def has_constant_weights(anchor: Compute) -> bool:
+    """Whether the weights are known when the model is built, and the data are an input."""
+    data, weights = anchor.inputs()[0], anchor.inputs()[-1]
+    return isinstance(weights, Placeholder) and weights.constant and isinstance(data, Placeholder)
+
+
 def windows(anchor: Compute) -> tuple[Window, Window]:
     """The windows of a convolution or pooling in the last two dimensions of its image, vertical and horizontal."""
     rank = image_rank(anchor)

@@ -13,13 +13,16 @@ from luthier.codegen.pipeline import lower_preparation, lower_schedule
 from luthier.runtime.function import build
 from luthier.schedule import Default, Random, Schedule, instantiate
 from luthier.te.evaluate import evaluate
+from luthier.tuner.inputs import clear_padding
 
 TARGETS = {name: named_target(name, threads=2) for name in ("x86-64-v2", "x86-64-v3", "x86-64-v4")}
 
 
 def arrays_for(workload, seed=0):
     rng = np.random.default_rng(seed)
-    return [rng.standard_normal(p.shape).astype(p.dtype) for p in workload.inputs]
+    arrays = [rng.standard_normal(p.shape).astype(p.dtype) for p in workload.inputs]
+    clear_padding(workload, arrays)
+    return arrays
 
 
 def check(schedule, target, threads=1):
@@ -96,6 +99,9 @@ WORKLOADS = {
         (1, 9), (3,), 24, 40, groups=2, block=24, out_block=40, constant=False
     ),
     "depthwise with weights of run time": conv_nd((1, 5, 7), (3, 3), 32, 32, pad=1, groups=32, constant=False),
+    "conv few outputs": conv_nd((2, 6, 9), (3, 5), 32, 3, pad=2),
+    "conv few outputs, dilated": conv_nd((1, 9, 11), (3, 3), 20, 1, pad=1, dilation=2),
+    "conv few outputs, planar input": conv_nd((1, 7, 8), (2, 7), 3, 8, stride=2, block=0, out_block=16),
     "matmul": matmul(5, 37, 9, constant=True),
     "matmul one row": matmul(1, 70, 8, constant=True),
     "matmul both operands variable": matmul(7, 33, 5),
@@ -209,6 +215,32 @@ def test_the_estimate_decides_where_winograd_of_stride_2_pays():
     exact = conv_relu(size=(56, 56), channels=128, outputs=128, stride=2, accuracy="exact")
     for decider in (Default(), *(Random(random.Random(seed)) for seed in range(10))):
         assert instantiate(exact, decider, target).decisions["algorithm"] == "direct"
+
+
+FEW = {"size": (7, 10), "channels": 20, "kernel": (5, 5), "pad": 2}
+
+
+@pytest.mark.parametrize("outputs", [1, 3, 8])
+@pytest.mark.parametrize(
+    "options", [{}, {"stride": 2, "size": (9, 6)}, {"size": (1, 1)}, {"dilation": 2, "batch": 2}, {"kernel": (1, 3)}]
+)
+def test_taps_of_a_row_as_channels(outputs, options):
+    workload = conv_relu(**{**FEW, "outputs": outputs, "residual": outputs == 3, **options})
+    target = TARGETS["x86-64-v4"]
+    s = instantiate(workload, Choosing(algorithm="row_taps"), target)
+    assert s.stages["conv.spread"].precomputed
+    inputs = arrays_for(workload)
+    (expected,) = evaluate(workload, inputs, dtype="float64")
+    error = np.abs(build(s, target, threads=2)(*inputs) - expected)[..., :outputs].max()
+    assert error < 2e-6 * np.abs(expected[..., :outputs]).max()
+
+
+def test_taps_of_a_row_are_channels_where_few_outputs_leave_vectors_empty():
+    """Also where sums are to be exact: only their order changes."""
+    target = TARGETS["x86-64-v4"]
+    for outputs, algorithm in ((3, "row_taps"), (16, "direct")):
+        workload = conv_relu(**{**FEW, "size": (40, 40), "channels": 64, "outputs": outputs, "accuracy": "exact"})
+        assert instantiate(workload, Default(), target).decisions["algorithm"] == algorithm
 
 
 def test_winograd_with_a_tail_of_channels():

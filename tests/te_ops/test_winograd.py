@@ -111,7 +111,7 @@ def test_only_what_fits_is_rewritten():
     ):
         conv = conv_relu(outputs=16, **options).stages[0]
         assert not applies(conv)
-        with pytest.raises(ExpressionError, match="not a convolution over blocked .* 3x3 or 5x5, or of stride 2"):
+        with pytest.raises(ExpressionError, match=r"not a convolution over blocked .* 3x3 or 5x5, or of stride 2"):
             winograd(conv)
     with pytest.raises(ExpressionError, match="m is 3"):
         winograd(conv_relu(outputs=16).stages[0], 3)
