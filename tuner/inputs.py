@@ -5,6 +5,7 @@ The same task always gets the same data, in whatever process: it is seeded by th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,11 +25,27 @@ def random_inputs(workload: Workload) -> list[Array]:
     """Make one array per input, of its logical shape.
 
     Floats are uniform in (-1, 1), or in (1/4, 1) where an operation of the workload is not defined for all numbers.
-    Integers stay within the bounds of every dimension that they might index.
+    Integers stay within the bounds of every dimension that they might index. Output channels that only fill weights up
+    to whole blocks are zero, as they are in models.
     """
     positive = _needs_positive(workload)
     limit = _index_limit(workload)
-    return [_random(p, np.random.default_rng(i), positive, limit) for i, p in enumerate(workload.inputs)]
+    arrays = [_random(p, np.random.default_rng(i), positive, limit) for i, p in enumerate(workload.inputs)]
+    clear_padding(workload, arrays)
+    return arrays
+
+
+def clear_padding(workload: Workload, arrays: Sequence[Array]) -> None:
+    """Set the output channels that fill the weights of convolutions up to whole blocks to zero.
+
+    An algorithm need not compute them: their lanes hold nothing.
+    """
+    for stage in workload.stages:
+        channels = stage.attrs.get("out_channels")
+        if isinstance(channels, int) and "out_block" in stage.attrs:
+            for source, array in zip(workload.inputs, arrays, strict=True):
+                if source is stage.inputs()[-1]:
+                    array[channels:] = 0
 
 
 def _random(p: Placeholder, rng: np.random.Generator, positive: bool, limit: int | None) -> Array:

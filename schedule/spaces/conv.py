@@ -1,4 +1,4 @@
-"""Convolution and pooling over channel-blocked images, (N, C/c, H, W, c).
+"""Convolution and pooling over channel-blocked images, (N, C/c, H, W, c), also of one or three dimensions.
 
 Direct convolution: a register tile of ``rows x columns x vectors`` accumulators lives in registers over the whole
 reduction; weights are packed into the order in which the tile reads them; loops are cut where taps fall on padding, so
@@ -13,9 +13,9 @@ from math import prod
 from typing import cast
 
 from ...target import Target
-from ...te.ops import flat
+from ...te.ops import flat, row_taps
 from ...te.ops.winograd import applies, tile_sizes
-from ...te.tensor import Compute, Placeholder
+from ...te.tensor import Compute
 from ..algorithms import allows
 from ..axis import LoopAxis
 from ..decide import Decider
@@ -33,6 +33,18 @@ from .common import (
     tile_parts,
 )
 from .general import general
+from .images import (
+    blocks_of_channels,
+    cuts_vectors,
+    has_constant_weights,
+    image_axes,
+    image_rank,
+    pack_weights,
+    run_time_weights,
+    unroll_row_of_taps,
+    windows,
+)
+from .row_taps import row_taps_cycles
 from .winograd import winograd
 from .winograd_cost import MEMORY_BYTES_PER_CYCLE, Size, estimated_cycles
 
@@ -40,32 +52,43 @@ FLAT_GAIN = 0.96
 """The share of the time row by row below which pixels are numbered in one dimension: less is within the estimate."""
 
 
-@register("conv2d")
+@register("conv1d", "conv2d", "conv3d")
 def conv2d(s: Schedule, d: Decider, target: Target) -> None:
     """The space of direct convolutions whose output is channel-blocked; others take the general space."""
     anchor = s.workload.anchor
     lanes = target.lanes()
-    if not is_image(s, anchor):
+    rank = image_rank(anchor)
+    if not rank or len(s.workload.outputs) != 1 or len(anchor.reduce_axes) == rank:
         general(s, d, target)
         return
     if cuts_vectors(anchor, lanes):
-        if anchor.shape[1] == 1 and len(anchor.reduce_axes) in (3, 4):
+        if anchor.shape[1] == 1:
             grouped(s, d, target)
         else:
             general(s, d, target)
         return
-    isolated = isolate_anchor(s)
+    isolated = isolate_anchor(s, run_time_weights(s, anchor))
     if isolated is None:
         general(s, d, target)
         return
     out, conv = isolated
-    algorithms = ("direct", *(f"winograd{m}" for m in winograd_tiles(anchor, lanes)))
-    algorithm = d.choose("algorithm", algorithms, default_algorithm(anchor, algorithms, target))
-    if algorithm != "direct":
+    algorithms = ["direct", *(f"winograd{m}" for m in winograd_tiles(anchor, lanes))]
+    if anchor.shape[-1] == lanes and has_constant_weights(anchor) and row_taps.applies(anchor):
+        algorithms.append("row_taps")
+    algorithm = d.choose("algorithm", algorithms, default_algorithm(anchor, tuple(algorithms), target))
+    if algorithm == "direct":
+        direct(s, d, target, anchor, out, conv)
+    elif algorithm == "row_taps":
+        taps_of_rows(s, d, target, out, conv)
+    else:
         winograd(s, d, target, conv, out, int(algorithm.removeprefix("winograd")))
-        return
+
+
+def direct(s: Schedule, d: Decider, target: Target, anchor: Compute, out: Stage, conv: Stage) -> None:
+    """Schedule ``conv``, which computes ``anchor`` and which ``out`` reads element by element, as it is defined."""
+    lanes, rank = target.lanes(), image_rank(anchor)
     window_y, window_x = windows(anchor)
-    channel_tiles = anchor.shape[1] * (anchor.shape[4] // lanes)
+    channel_tiles = anchor.shape[1] * (anchor.shape[-1] // lanes)
     flatten = conv.body is conv.tensor.body and flat.applies(conv.tensor) and window_y.outputs > 1
     if flatten and d.choose(
         "flat_pixels", [False, True], gains_flat(window_y, window_x, channel_tiles, anchor, target)
@@ -80,9 +103,10 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
     taps_unrolled = d.choose("unroll_taps", ["x", "xy"], "x")
     steps = d.choose("unroll_channels", [1, 2, 4], default_channel_unroll(anchor, rows * columns, vectors, target))
 
-    ahead = len(anchor.reduce_axes) == 4 and d.choose("prefetch", [False, True], prefers_prefetch(anchor, target))
+    blocked = blocks_of_channels(anchor)
+    ahead = blocked and d.choose("prefetch", [False, True], prefers_prefetch(anchor, target))
 
-    n, co, oh, ow, ci = out.leaves
+    n, co, outside, oh, ow, ci = image_axes(s, out)
     if window_y.outputs < oh.extent:
         oh, ow = s.split(out, s.fuse(out, oh, ow), window_x.outputs)
     if ci.extent > lanes:  # one block holds all channels: its vectors take the place of the blocks
@@ -91,8 +115,9 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
     co_o, co_i = s.split(out, co, vectors, tail="guard")
     oh_o, oh_i = s.split(out, oh, rows, tail="guard")
     ow_o, ow_i = s.split(out, ow, columns, tail="guard")
-    outer = [n, co_o, oh_o, ow_o] if order == "channels" else [n, oh_o, co_o, ow_o]
-    s.reorder(out, [*outer, oh_i, ow_i, co_i, ci])
+    inner = [co_o, oh_o, ow_o] if order == "channels" else [oh_o, co_o, ow_o]
+    s.reorder(out, [n, *outside, *inner, oh_i, ow_i, co_i, ci])
+    outer = [fuse_all(s, out, [n, *outside]), *inner]
     s.compute_at(conv, out, ow_o)
     mark_tile(s, out, [oh_i, ow_i, co_i], ci)
     s.partition(out, ow_o, window_x.border_cuts(columns))
@@ -111,51 +136,64 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
     if d.choose("prefetch_output", [False, True], True):
         s.prefetch(out, out, innermost, 0)
 
-    image, channels, row, column, lane = conv.roots
-    reduced = list(conv.reduce_roots)
-    spatial = [image, row, column, channels]  # channels innermost: one broadcast serves all of a point's vectors
+    image, channels, *pixel, lane = conv.roots
+    spatial = [image, *pixel, channels]  # channels innermost: one broadcast serves all of a point's vectors
     if lane.extent > lanes:
         vector, lane = s.split(conv, lane, lanes)
         spatial.append(vector)
-    taps_y, taps_x = reduced[1], reduced[2]
-    if len(reduced) == 3:
-        reduced = [taps_y, taps_x, reduced[0]]  # the rolled loop innermost keeps the blocks of code small
+    first, *rest = conv.reduce_roots
+    taps, last = rest[:rank], rest[rank:]
+    taps_x = unroll_row_of_taps(s, conv, taps[-1])
+    # a rolled loop innermost keeps the blocks of code small
+    reduced = [first, *taps[:-1], *taps_x, *last] if blocked else [*taps[:-1], *taps_x, first]
     s.reorder(conv, [*reduced, *spatial, lane])
-    s.unroll(conv, taps_x)
-    if taps_unrolled == "xy" or (rows > 1 and window_y.has_border()):
-        s.unroll(conv, taps_y)
+    if rank > 1 and (taps_unrolled == "xy" or (rows > 1 and window_y.has_border())):
+        s.unroll(conv, taps[-2])
     rolled = reduced[-1]
-    if len(reduced) == 4 and steps > 1 and rolled.extent % steps == 0:
+    if blocked and steps > 1 and rolled.extent % steps == 0:
         rolled, step = s.split(conv, rolled, steps)
         s.unroll(conv, step)
     mark_tile(s, conv, spatial, lane)
-    if ahead:
+    weights = pack_weights(s, anchor, conv, vectors * lanes, lanes)
+    if ahead and weights is not None:
         panel = prod(a.extent for a in anchor.reduce_axes) // (steps if rolled is not reduced[-1] else 1)
-        s.prefetch(conv, anchor.inputs()[-1], rolled, panel)
-    pack_weights(s, anchor, vectors * lanes)
+        s.prefetch(conv, weights, rolled, panel)
+
+
+def taps_of_rows(s: Schedule, d: Decider, target: Target, out: Stage, conv: Stage) -> None:
+    """Schedule ``conv``, which ``out`` reads element by element, with the taps of a row of the filter as channels."""
+    spread, taps = s.use_algorithm(conv, "row_taps", {})
+    s.compute_inline(conv)
+    s.precompute(spread)
+    n, co, oh, ow, lane = out.leaves
+    ow_o, ow_i = s.split(out, ow, min(4, ow.extent), tail="guard")
+    s.partition(out, ow_o, tail_cut(ow.extent, 4))
+    mark_tile(s, out, [ow_i], lane)
+    s.parallel(out, fuse_all(s, out, [n, co, oh]))
+    direct(s, d, target, taps.tensor, taps, s.cache_write(taps))
 
 
 def grouped(s: Schedule, d: Decider, target: Target) -> None:
     """Convolution whose channels lie in one block (N, 1, H, W, C), group by group; the last vector may be short."""
     anchor = s.workload.anchor
     lanes = target.lanes()
-    isolated = isolate_anchor(s)
+    isolated = isolate_anchor(s, run_time_weights(s, anchor))
     if isolated is None:
         general(s, d, target)
         return
     out, conv = isolated
     groups = int(cast(int, anchor.attrs.get("groups", 1)))
-    channels = anchor.shape[4] // groups
+    channels = anchor.shape[-1] // groups
     vectors = -(-channels // lanes)
     _, window_x = windows(anchor)
     room = max(1, (target.vector_registers - 2 - vectors) // vectors)
     options = [c for c in range(1, 15) if c <= min(room, window_x.outputs)]
     columns = d.choose("columns", options, _even_tile(window_x.outputs, options))
 
-    n, _, oh, ow, c = out.leaves
+    n, one, outside, oh, ow, c = image_axes(s, out)
     group, member = s.split(out, c, channels)
     ow_o, ow_i = s.split(out, ow, columns, tail="guard")
-    outer = [n, out.leaves[1], group, oh]
+    outer = [n, one, group, *outside, oh]
     s.reorder(out, [*outer, ow_o, ow_i, member])
     s.compute_at(conv, out, ow_o)
     s.unroll(out, ow_i)
@@ -164,15 +202,14 @@ def grouped(s: Schedule, d: Decider, target: Target) -> None:
     s.parallel(out, fuse_all(s, out, outer))
 
     *spatial, lane = conv.roots
-    reduced = list(conv.reduce_roots)
-    if len(reduced) == 3:
-        reduced = [*reduced[1:], reduced[0]]
-    s.reorder(conv, [*reduced, *spatial, lane])
-    s.unroll(conv, reduced[1] if len(anchor.reduce_axes) == 3 else reduced[2])
+    first, *reduced = conv.reduce_roots
+    taps_x = unroll_row_of_taps(s, conv, reduced.pop(image_rank(anchor) - 1))
+    taps, last = reduced[: image_rank(anchor) - 1], reduced[image_rank(anchor) - 1 :]
+    s.reorder(conv, [*([first] if last else []), *taps, *taps_x, *(last or [first]), *spatial, lane])
     for axis in spatial:
         s.unroll(conv, axis)
     _cut_vectors(s, conv, lane, lanes)
-    pack_weights(s, anchor, channels)
+    pack_weights(s, anchor, conv, channels, lanes)
 
 
 def _even_tile(extent: int, options: list[int]) -> int:
@@ -188,15 +225,16 @@ def _cut_vectors(s: Schedule, stage: Stage, axis: LoopAxis, lanes: int) -> None:
     s.vectorize(stage, inner)
 
 
-@register("depthwise_conv2d", "pool")
+@register("depthwise_conv1d", "depthwise_conv2d", "depthwise_conv3d", "pool")
 def window(s: Schedule, d: Decider, target: Target) -> None:
     """The space of depthwise convolution and pooling: each channel block on its own, all taps unrolled."""
     anchor = s.workload.anchor
     lanes = target.lanes()
-    if not is_image(s, anchor) or len(anchor.reduce_axes) != 2:
+    rank = image_rank(anchor)
+    if not rank or len(s.workload.outputs) != 1 or len(anchor.reduce_axes) != rank:
         general(s, d, target)
         return
-    isolated = isolate_anchor(s)
+    isolated = isolate_anchor(s, run_time_weights(s, anchor))
     if isolated is None:
         general(s, d, target)
         return
@@ -214,7 +252,7 @@ def window(s: Schedule, d: Decider, target: Target) -> None:
     rows, columns = d.choose("tile", options, preferred)
     unroll_y = d.choose("unroll_taps_y", [False, True], small)
 
-    n, co, oh, ow, ci = out.leaves
+    n, co, outside, oh, ow, ci = image_axes(s, out)
     ci_outer: list[LoopAxis] = []
     if ci.extent > lanes:
         channels = ci.extent
@@ -223,7 +261,7 @@ def window(s: Schedule, d: Decider, target: Target) -> None:
         ci_outer = [chunk]
     oh_o, oh_i = s.split(out, oh, rows, tail="guard")
     ow_o, ow_i = s.split(out, ow, columns, tail="guard")
-    outer = [n, co, oh_o]
+    outer = [n, co, *outside, oh_o]
     s.reorder(out, [*outer, *ci_outer, ow_o, oh_i, ow_i, ci])
     s.compute_at(conv, out, ow_o)
     mark_tile(s, out, [oh_i, ow_i], ci)
@@ -233,13 +271,13 @@ def window(s: Schedule, d: Decider, target: Target) -> None:
     s.parallel(out, fuse_all(s, out, outer))
 
     *spatial, lane = conv.roots
-    taps_y, taps_x = conv.reduce_roots
-    s.reorder(conv, [taps_y, taps_x, *spatial, lane])
-    s.unroll(conv, taps_x)
-    if unroll_y or rows > 1:
-        s.unroll(conv, taps_y)
+    *taps, row = conv.reduce_roots
+    taps_x = unroll_row_of_taps(s, conv, row)
+    s.reorder(conv, [*taps, *taps_x, *spatial, lane])
+    if rank > 1 and (unroll_y or rows > 1):
+        s.unroll(conv, taps[-1])
     mark_tile(s, conv, spatial, lane)
-    pack_weights(s, anchor, lanes)
+    pack_weights(s, anchor, conv, lanes, lanes)
 
 
 # ---------------------------------------------------------------------------------------- parts
@@ -252,13 +290,16 @@ def default_algorithm(anchor: Compute, algorithms: tuple[str, ...], target: Targ
     for axis in anchor.reduce_axes:
         steps *= axis.extent
     vectors = anchor.elements // target.lanes()
-    weight_bytes = steps * anchor.shape[1] * anchor.shape[4] * 4
+    weight_bytes = steps * anchor.shape[1] * anchor.shape[-1] * 4
     on_image = 1.0  # taps on padding are skipped
     for window in windows(anchor):
         on_image *= window.share_inside()
     direct = max(vectors * steps * on_image / 0.98, weight_bytes / MEMORY_BYTES_PER_CYCLE)
     costs = {"direct": direct / target.threads}
     for name in algorithms[1:]:
+        if name == "row_taps":
+            costs[name] = row_taps_cycles(anchor, direct, target)
+            continue
         size = Size.of(anchor, int(name.removeprefix("winograd")))
         margin = 1.05 if size.points <= 36 else 1.1
         costs[name] = margin * estimated_cycles(size, target)
@@ -270,42 +311,12 @@ def winograd_tiles(anchor: Compute, lanes: int) -> list[int]:
 
     None of them may where it is to be exact.
     """
-    data, weights = anchor.inputs()[0], anchor.inputs()[-1]
-    constant = isinstance(weights, Placeholder) and weights.constant
-    if not (applies(anchor) and anchor.shape[4] == lanes and constant and isinstance(data, Placeholder)):
+    if not (applies(anchor) and anchor.shape[4] == lanes and has_constant_weights(anchor)):
         return []
     if not allows(anchor, "winograd"):
         return []
-    return tile_sizes(cast(tuple[int, ...], anchor.attrs["kernel"])[0])
-
-
-def is_image(s: Schedule, anchor: Compute) -> bool:
-    """Whether the anchor is a channel-blocked image, and the workload has one result."""
-    return len(anchor.shape) == 5 and 0 not in anchor.shape and len(s.workload.outputs) == 1
-
-
-def cuts_vectors(anchor: Compute, lanes: int) -> bool:
-    """Whether the channels of a block, or of a group within it, are no whole number of vectors."""
-    groups = int(cast(int, anchor.attrs.get("groups", 1)))
-    block = anchor.shape[4]
-    if block % lanes or (block > lanes and anchor.shape[1] > 1):
-        return True
-    return groups > 1 and (anchor.shape[1] * block // groups) % lanes != 0
-
-
-def windows(anchor: Compute) -> tuple[Window, Window]:
-    """The vertical and the horizontal window of a convolution or pooling, from its attrs and its data (first input)."""
-    attrs = anchor.attrs
-
-    def pair(name: str, default: int) -> tuple[int, int]:
-        given = attrs.get(name, (default, default))
-        return cast(tuple[int, int], tuple(cast(tuple[int, ...], given)[:2]))
-
-    kernel, strides, dilations, pads = pair("kernel", 1), pair("strides", 1), pair("dilations", 1), pair("pads", 0)
-    inputs = anchor.inputs()[0].shape[2:4]
-    return tuple(  # type: ignore[return-value]
-        Window(anchor.shape[2 + i], inputs[i], kernel[i], strides[i], dilations[i], pads[i]) for i in (0, 1)
-    )
+    taps, stride = (cast(tuple[int, ...], anchor.attrs[name])[0] for name in ("kernel", "strides"))
+    return tile_sizes(taps, stride)
 
 
 def flat_windows(window_y: Window, window_x: Window) -> tuple[Window, Window]:
@@ -377,9 +388,9 @@ def default_channel_unroll(anchor: Compute, points: int, vectors: int, target: T
 
     A loop over the channels of a narrow block has few iterations, too few where there is one tap in each.
     """
-    if len(anchor.reduce_axes) != 4:
+    if not blocks_of_channels(anchor):
         return 1
-    _, _, taps_x, inner = (axis.extent for axis in anchor.reduce_axes)
+    taps_x, inner = (axis.extent for axis in anchor.reduce_axes[-2:])
     wanted = 4 if inner <= 8 and taps_x == 1 and vectors > 1 else default_unroll(points * vectors, target)
     return wanted if inner % wanted == 0 else 1
 
@@ -389,15 +400,3 @@ def mark_tile(s: Schedule, stage: Stage, unrolled: list[LoopAxis], lane: LoopAxi
     for a in unrolled:
         s.unroll(stage, a)
     s.vectorize(stage, lane)
-
-
-def pack_weights(s: Schedule, anchor: Compute, block: int) -> None:
-    """Lay constant weights (O, I, KH, KW) out in the order of the reads: [O/block][I..][KH][KW][I lanes][block]."""
-    weights = [t for t in anchor.inputs() if isinstance(t, Placeholder) and t.constant and len(t.shape) == 4]
-    if len(weights) != 1:
-        return
-    in_block = anchor.reduce_axes[3].extent if len(anchor.reduce_axes) == 4 else 0
-    if in_block and weights[0].shape[1] > in_block:
-        s.transform_layout(weights[0], [[block], [in_block], [], []], [(0, 0), (1, 0), (2, 0), (3, 0), (1, 1), (0, 1)])
-    else:
-        s.transform_layout(weights[0], [[block], [], [], []], [(0, 0), (2, 0), (3, 0), (1, 0), (0, 1)])

@@ -33,6 +33,9 @@ from .common import (
 )
 from .winograd_cost import Size, best_plan, channel_groups, column_options, row_options
 
+LONGEST_UNROLLED = 8
+"""Points of an input transform of which all lines have code of their own: 20 KB of it for 11 points, and no faster."""
+
 LOAD_COST = 0.04
 """How much longer products take with one load for each multiply-add than with none."""
 
@@ -178,9 +181,9 @@ def _multiply(s: Schedule, product: Stage, local: Stage, c: Choice, ends: list[i
     s.partition(product, t_o, sorted(cut for cut in cuts if 0 < cut < t_o.extent))
 
     *spatial, local_lane = local.roots
-    ic_o, ic_i = local.reduce_roots
+    *phases, ic_o, ic_i = local.reduce_roots
     tile, channel, row, column = spatial
-    s.reorder(local, [ic_o, ic_i, row, column, tile, channel, local_lane])
+    s.reorder(local, [*phases, ic_o, ic_i, row, column, tile, channel, local_lane])
     if c.steps > 1 and ic_i.extent % c.steps == 0:
         _, step = s.split(local, ic_i, c.steps)
         s.unroll(local, step)
@@ -191,7 +194,7 @@ def _prefetch_filter(s: Schedule, local: Stage, kernel: Stage, c: Choice, size: 
     """Ask ahead in the loop over the channels of a block."""
     if c.ahead == "none":
         return
-    channel = local.leaves[1]
+    channel = local.leaves[len(local.reduce_roots) - 1]
     panel = size.in_blocks // size.groups * channel.extent
     step_bytes = c.vectors * size.lanes * 4 * size.lanes // channel.extent
     s.prefetch(local, kernel, channel, panel if c.ahead == "panel" else max(1, NEAR_BYTES // step_bytes))
@@ -201,17 +204,19 @@ def _transform_input(s: Schedule, rows: Stage, data: Stage, c: Choice) -> None:
     """B^T d B for one tile and channel block at a time; tiles on the border have code of their own.
 
     With prefetches (large images) so have those of the upper and lower border; it gains 1 to 3 % there.
+    The line that a transform goes across stays a loop where all of them unrolled are more code than the caches like.
     """
     t, ic, i, j, lane = data.leaves
     ty, tx = s.split(data, t, c.columns)
     s.reorder(data, [ty, ic, tx, i, j, lane])
     s.compute_at(rows, data, tx)
-    _unrolled(s, data, [i, j], lane)
+    large = j.extent > LONGEST_UNROLLED
+    _unrolled(s, data, [j] if large else [i, j], lane)
     if tx.extent > 2:
         s.partition(data, tx, [1, tx.extent - 1])
     tile, channel, row, column, row_lane = rows.roots
     s.reorder(rows, [tile, channel, column, row, row_lane])
-    _unrolled(s, rows, [tile, channel, column, row], row_lane)
+    _unrolled(s, rows, [tile, channel, row] if large else [tile, channel, column, row], row_lane)
     if c.input_ahead:  # a large image: most tiles lie inside
         s.unswitch(rows)
         s.prefetch(rows, rows.inputs()[0], None, c.input_ahead)

@@ -30,10 +30,14 @@ NARROWEST = 7
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """The problem: images, tiles of m x m outputs, blocks of ``lanes`` channels; groups of equal size."""
+    """The problem: images, tiles of m x m outputs, blocks of ``lanes`` channels; groups of equal size.
+
+    taps    rows and columns of the filter
+    """
 
     m: int
     taps: int
+    stride: int
     groups: int
     images: int
     tiles_y: int
@@ -46,13 +50,19 @@ class Size:
     def of(conv: Compute, m: int) -> Size:
         n, out_blocks, height, width, lanes = conv.shape
         in_blocks = conv.inputs()[0].shape[1]
-        taps, groups = cast(tuple[int, ...], conv.attrs["kernel"])[0], cast(int, conv.attrs["groups"])
-        return Size(m, taps, groups, n, -(-height // m), -(-width // m), in_blocks, out_blocks, lanes)
+        taps, stride = (cast(tuple[int, ...], conv.attrs[name])[0] for name in ("kernel", "strides"))
+        groups = cast(int, conv.attrs["groups"])
+        return Size(m, taps, stride, groups, n, -(-height // m), -(-width // m), in_blocks, out_blocks, lanes)
 
     @property
     def points(self) -> int:
-        """Products per tile and channel pair."""
-        return (self.m + self.taps - 1) ** 2
+        """Sums of products per tile and output channel."""
+        return (self.m + -(-self.taps // self.stride) - 1) ** 2
+
+    @property
+    def inputs(self) -> int:
+        """Values of the transformed input per tile and channel, over all phases: products per tile and channel pair."""
+        return (self.stride * (self.m - 1) + self.taps) ** 2
 
     @property
     def tiles(self) -> int:
@@ -61,23 +71,23 @@ class Size:
     @property
     def products(self) -> float:
         """Cycles of the matrix products."""
-        return self.tiles * self.points * self.in_blocks // self.groups * self.lanes * self.out_blocks / 0.93
+        return self.tiles * self.inputs * self.in_blocks // self.groups * self.lanes * self.out_blocks / 0.93
 
     @property
     def image_bytes(self) -> int:
-        """What is read and written: the tiles of m x m pixels of all channels."""
-        return self.tiles * self.m**2 * (self.in_blocks + self.out_blocks) * self.lanes * 4
+        """What is read and written: the tiles of m x m outputs, and the pixels that are theirs, of all channels."""
+        return self.tiles * self.m**2 * (self.in_blocks * self.stride**2 + self.out_blocks) * self.lanes * 4
 
     @property
     def filter_bytes(self) -> int:
         """Transformed filter."""
-        return self.points * self.in_blocks // self.groups * self.out_blocks * self.lanes**2 * 4
+        return self.inputs * self.in_blocks // self.groups * self.out_blocks * self.lanes**2 * 4
 
     @property
     def transforms(self) -> float:
         """Cycles of the input's and the output's transforms: loads, two passes of short sums, stores."""
         spill = 1.0 if self.points <= 36 else 1.9  # more values than registers, twice the code and filter
-        return self.tiles * (self.in_blocks + self.out_blocks) * 5.0 * self.points * spill
+        return self.tiles * (self.in_blocks * self.inputs + self.out_blocks * self.points) * 5.0 * spill
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +152,7 @@ def _plan(size: Size, whole: bool, rows: int, columns: int, target: Target) -> P
     threads = target.threads
     blocks = size.images * -(-size.tiles_y // rows) * -(-size.tiles_x // columns)
     block_tiles = rows * columns
-    input_bytes = 0 if whole else block_tiles * size.points * size.in_blocks * size.lanes * 4
+    input_bytes = 0 if whole else block_tiles * size.inputs * size.in_blocks * size.lanes * 4
     product_bytes = block_tiles * size.points * size.lanes * 4
     room = 0.75 * target.l2_bytes - input_bytes
     fitting = [g for g in channel_groups(size.out_blocks) if g <= LARGEST_GROUP and g * product_bytes <= room]
@@ -154,7 +164,7 @@ def _plan(size: Size, whole: bool, rows: int, columns: int, target: Target) -> P
         share = -(-groups * blocks // threads) / (groups * blocks)
         filters = first * min(1.0, ceil(groups * share) / groups)
         transforms = size.transforms / threads + BARRIER_CYCLES * (threads > 1)
-        all_bytes = size.tiles * size.points * size.in_blocks * size.lanes * 4
+        all_bytes = size.tiles * size.inputs * size.in_blocks * size.lanes * 4
         if all_bytes > target.l2_bytes // 2:  # written, and read again for each group of channels
             near = all_bytes < target.l3_bytes // 2
             rate = L3_BYTES_PER_CYCLE if near else MEMORY_BYTES_PER_CYCLE

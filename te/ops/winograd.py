@@ -10,15 +10,23 @@ points that lie in pairs p, 1/p give a smaller rounding error than small integer
 study the choice). Errors measured on 64 channels of normal data, relative to the largest output: a = 6: 1.5e-6, a = 8:
 4e-6 (r = 5) to 7e-6 (r = 3).
 
+A convolution of stride 2 is the sum of stride-1 convolutions over the phases of the image: those of its even and of its
+odd rows and columns, each with the taps that fall on it (polyphase decomposition). In one dimension r taps make
+ceil(r / 2) even and floor(r / 2) odd ones. All phases share A^T, and are summed before it. The phase with one tap less
+needs one interpolation point less; the point left out is 0, so that p, -p stay pairs. With a = m + ceil(r / 2) - 1 that
+makes 2 a - 1 products in place of r m: 11 in place of 20 for F(4, 5). The transforms of both phases are the rows of one
+matrix that has zeros in every other column, so that a tile is transformed straight from the image. Errors, measured as
+above: below 1e-6.
+
 Each one-dimensional transform is a stage whose element is picked by its position: with that loop unrolled, an
 element is its own short sum. The stages, for channel-blocked images (n, c_o, h, w, c_i):
 
-    rows, input    B^T d B    (t, ic_o, i, j, ic_i)
-    filter_rows, filter       G g G^T    (i, j, oc, ic)
-    product        the sum over input channels    (t, oc_o, i, j, oc_i)
+    rows, input    B^T d B    (t, ic_o, u, v, ic_i)
+    filter_rows, filter       G g G^T    (u, v, oc, ic)
+    product        the sum over input channels and phases    (t, oc_o, i, j, oc_i)
     columns, and the convolution itself    A^T M A
 
-t numbers the tiles of all images, row by row.
+t numbers the tiles of all images, row by row; i and j are points; u and v are those of all phases, u = i for stride 1.
 """
 
 from __future__ import annotations
@@ -37,45 +45,61 @@ from ..tensor import sum as reduce_sum
 POINTS: dict[int, tuple[float, ...]] = {4: (1.0,), 6: (sqrt(0.5), sqrt(2.0)), 8: (5 / 9, 1.0, 9 / 5)}
 """For each a the positive interpolation points; 0, their negatives and infinity come with them."""
 
-TAPS = (3, 5)
-"""Sizes of the filters that are worth it."""
+TAPS: dict[int, tuple[int, ...]] = {1: (3, 5), 2: (3, 5, 7)}
+"""For each stride the sizes of filters that are worth it: odd ones."""
+
+LARGEST: dict[int, int] = {1: 8, 2: 6}
+"""For each stride the largest a that is worth it: the filter grows with the square of stride * a."""
 
 
-def tile_sizes(taps: int) -> list[int]:
+def tile_sizes(taps: int, stride: int = 1) -> list[int]:
     """The m for which there are transforms, for a filter of ``taps`` x ``taps``; none for sizes not in TAPS."""
-    return [a - taps + 1 for a in POINTS if a - taps + 1 > 1] if taps in TAPS else []
+    if taps not in TAPS.get(stride, ()):
+        return []
+    sizes = {a: a - -(-taps // stride) + 1 for a in POINTS}
+    return [m for a, m in sizes.items() if m > 1 and a <= LARGEST[stride]]
 
 
 @dataclass(frozen=True, slots=True)
 class Transforms:
-    """The matrices of F(m, r), as tuples of rows: output A^T (m x a), filter G (a x r), input B^T (a x a)."""
+    """The matrices of F(m, r), as tuples of rows: output A^T (m x a), filter G (p x r), input B^T (p x d).
+
+    p    points of all phases, phase after phase: a for stride 1, 2 a - 1 for stride 2
+    d    inputs under a tile, stride * (m - 1) + r
+    """
 
     output: tuple[tuple[float, ...], ...]
     filter: tuple[tuple[float, ...], ...]
     input: tuple[tuple[float, ...], ...]
 
+    def place(self, point: Expr, phase: Expr) -> Expr:
+        """Where the value of a phase at a point is among the rows of ``filter`` and ``input``; for point >= phase."""
+        return point + phase * (len(self.output[0]) - 1)
+
 
 @lru_cache
-def transforms(m: int, taps: int = 3) -> Transforms:
-    """Build the matrices by Lagrange interpolation (the Toom-Cook construction, transposed)."""
-    if m not in tile_sizes(taps):
-        known = ", ".join(map(str, tile_sizes(taps))) or "nothing"
-        raise ExpressionError(f"winograd: m is {m}; for {taps} taps it must be one of {known}")
+def transforms(m: int, taps: int = 3, stride: int = 1) -> Transforms:
+    """Build the matrices by Lagrange interpolation (the Toom-Cook construction, transposed), for each phase."""
+    if m not in tile_sizes(taps, stride):
+        known = ", ".join(map(str, tile_sizes(taps, stride))) or "nothing"
+        raise ExpressionError(f"winograd: m is {m}; for {taps} taps and stride {stride} it must be one of {known}")
+    most = -(-taps // stride)
     points = [0.0]
-    for p in POINTS[m + taps - 1]:
+    for p in POINTS[m + most - 1]:
         points += [p, -p]
-    finite = len(points)
     output = tuple(tuple([p**i if i or p else 1.0 for p in points] + [1.0 if i == m - 1 else 0.0]) for i in range(m))
-    scale = [prod(p - q for q in points if q != p) for p in points]
-    kernel = [tuple(p**k / f if k or p else 1.0 / f for k in range(taps)) for p, f in zip(points, scale, strict=True)]
-    kernel.append((0.0,) * (taps - 1) + (1.0,))
-    data = [_polynomial([q for q in points if q != p], finite + 1) for p in points]
-    data.append(_polynomial(points, finite + 1))
+    kernel: list[tuple[float, ...]] = []
+    data: list[tuple[float, ...]] = []
+    for phase in range(stride):
+        own = -(-(taps - phase) // stride)
+        of_kernel, of_data = _interpolation(points[most - own :], own)
+        kernel += [_spread(row, phase, stride, taps) for row in of_kernel]
+        data += [_spread(row, phase, stride, stride * (m - 1) + taps) for row in of_data]
     return Transforms(output, tuple(kernel), tuple(data))
 
 
 def applies(conv: Compute) -> bool:
-    """Whether ``conv`` is a 3x3 or 5x5 convolution of stride 1 over channel-blocked data that these stages can compute.
+    """Whether ``conv`` is one that these stages compute: over channel-blocked data, with stride and filter as in TAPS.
 
     Groups must be of whole blocks of channels.
     """
@@ -84,9 +108,9 @@ def applies(conv: Compute) -> bool:
         return False
     block, groups = conv.shape[4], int(cast(int, attrs["groups"]))
     inputs, outputs = int(cast(int, attrs["in_channels"])), int(cast(int, attrs["out_channels"]))
+    filters = {(stride, stride): [(t, t) for t in sizes] for stride, sizes in TAPS.items()}
     return (
-        attrs.get("kernel") in [(t, t) for t in TAPS]
-        and attrs.get("strides") == (1, 1)
+        attrs.get("kernel") in filters.get(cast(tuple[int, int], attrs.get("strides")), [])
         and attrs.get("dilations") == (1, 1)
         and attrs.get("in_block") == attrs.get("out_block") == block
         and (groups == 1 or (inputs // groups % block == 0 and outputs // groups % block == 0))
@@ -99,17 +123,21 @@ def winograd(conv: Compute, m: int = 4) -> Compute:
     Raises ExpressionError where :func:`applies` does not hold.
     """
     if not applies(conv):
-        raise ExpressionError(f"winograd: {conv!r} is not a 3x3 or 5x5 convolution of stride 1 over blocked channels")
+        raise ExpressionError(
+            f"winograd: {conv!r} is not a convolution over blocked channels with "
+            "a filter of 3x3 or 5x5, or of stride 2 with one of 3x3, 5x5 or 7x7"
+        )
     assert isinstance(conv.body, Reduce)
     data, weight = _operands(conv)
     taps = cast(tuple[int, ...], conv.attrs["kernel"])[0]
-    t = transforms(m, taps)
+    stride = cast(tuple[int, ...], conv.attrs["strides"])[0]
+    t = transforms(m, taps, stride)
     n, oc_blocks, height, width, block = conv.shape
     ic_blocks, in_height, in_width = data.shape[1:4]
     groups = int(cast(int, conv.attrs["groups"]))
     channels = int(cast(int, conv.attrs["in_channels"])) // groups
     top, left = cast(tuple[int, ...], conv.attrs["pads"])[:2]
-    a = m + taps - 1
+    a, places, extent = len(t.output[0]), len(t.input), len(t.input[0])
     tiles_y, tiles_x = -(-height // m), -(-width // m)
 
     tiles = n * tiles_y * tiles_x
@@ -121,33 +149,42 @@ def winograd(conv: Compute, m: int = 4) -> Compute:
     def row(t_: Var, ic_o: Var, i: Var, s: Var, ic_i: Var) -> Expr:
         line, tx = t_ // tiles_x, t_ % tiles_x
         image, ty = (line // tiles_y, line % tiles_y) if n > 1 else (const(0, "int64"), line)
-        return _transformed(t.input, i, lambda r: pixel(image, ic_o, ty * m + (r - top), tx * m + s - left, ic_i))
+        y, x = ty * (m * stride), tx * (m * stride) + s - left
+        return _transformed(t.input, i, lambda r: pixel(image, ic_o, y + (r - top), x, ic_i), stride)
 
-    rows = compute((tiles, ic_blocks, a, a, block), row, name="rows")
+    rows = compute((tiles, ic_blocks, places, extent, block), row, name="rows")
     transformed = compute(
-        rows.shape,
-        lambda t_, ic_o, i, j, ic_i: _transformed(t.input, j, lambda s: rows[t_, ic_o, i, s, ic_i]),
+        (tiles, ic_blocks, places, places, block),
+        lambda t_, ic_o, i, j, ic_i: _transformed(t.input, j, lambda s: rows[t_, ic_o, i, s, ic_i], stride),
         name="input",
     )
     out_channels = oc_blocks * block
     filter_rows = compute(
-        (a, taps, out_channels, channels),
-        lambda i, s, oc, ic: _transformed(t.filter, i, lambda r: weight[oc, ic, r, s]),
+        (places, taps, out_channels, channels),
+        lambda i, s, oc, ic: _transformed(t.filter, i, lambda r: weight[oc, ic, r, s], stride),
         name="filter_rows",
     )
     kernel = compute(
-        (a, a, out_channels, channels),
-        lambda i, j, oc, ic: _transformed(t.filter, j, lambda s: filter_rows[i, s, oc, ic]),
+        (places, places, out_channels, channels),
+        lambda i, j, oc, ic: _transformed(t.filter, j, lambda s: filter_rows[i, s, oc, ic], stride),
         name="filter",
     )
     group_blocks = ic_blocks // groups
     k_o, k_i = reduce_axis(group_blocks, "ic_o"), reduce_axis(min(block, channels), "ic_i")
 
+    phases = [reduce_axis(stride, name) for name in ("phase_y", "phase_x")] if stride > 1 else []
+
     def channel_sum(t_: Var, oc_o: Var, i: Var, j: Var, oc_i: Var) -> Reduce:
         ic = k_o.var * block + k_i.var
         first = oc_o // (oc_blocks // groups) * group_blocks if groups > 1 else 0
-        term = transformed[t_, first + k_o, i, j, k_i] * kernel[i, j, oc_o * block + oc_i, ic]
-        return reduce_sum(term, (k_o, k_i), where=ic < channels if channels % block and group_blocks > 1 else None)
+        exists = [ic < channels] if channels % block and group_blocks > 1 else []
+        u: Expr = i
+        v: Expr = j
+        if phases:
+            u, v = (t.place(point, phase.var) for point, phase in zip((i, j), phases, strict=True))
+            exists += [point >= phase.var for point, phase in zip((i, j), phases, strict=True)]
+        term = transformed[t_, first + k_o, u, v, k_i] * kernel[u, v, oc_o * block + oc_i, ic]
+        return reduce_sum(term, (*phases, k_o, k_i), where=all_of(*exists) if exists else None)
 
     product = compute(
         (tiles, oc_blocks, a, a, block),
@@ -178,6 +215,24 @@ def _operands(conv: Compute) -> tuple[Tensor, Source]:
     return cast(Tensor, data), weight
 
 
+def _interpolation(points: Sequence[float], taps: int) -> tuple[list[tuple[float, ...]], list[tuple[float, ...]]]:
+    """The rows of G and of B^T for ``points`` and infinity."""
+    finite = len(points)
+    scale = [prod(p - q for q in points if q != p) for p in points]
+    kernel = [tuple(p**k / f if k or p else 1.0 / f for k in range(taps)) for p, f in zip(points, scale, strict=True)]
+    kernel.append((0.0,) * (taps - 1) + (1.0,))
+    data = [_polynomial([q for q in points if q != p], finite + 1) for p in points]
+    data.append(_polynomial(points, finite + 1))
+    return kernel, data
+
+
+def _spread(row: Sequence[float], phase: int, stride: int, length: int) -> tuple[float, ...]:
+    """The row with its elements at every ``stride``-th position from ``phase`` on, and zeros elsewhere."""
+    result = [0.0] * length
+    result[phase : phase + stride * len(row) : stride] = row
+    return tuple(result)
+
+
 def _polynomial(roots: Sequence[float], length: int) -> tuple[float, ...]:
     """Coefficients of the product of (x - root), lowest first, filled up with zeros."""
     coefficients = [1.0]
@@ -187,24 +242,26 @@ def _polynomial(roots: Sequence[float], length: int) -> tuple[float, ...]:
     return tuple(round(c, 12) + 0.0 for c in coefficients) + (0.0,) * (length - len(coefficients))
 
 
-def _transformed(matrix: Sequence[Sequence[float]], position: Expr, element: Callable[[int], Expr]) -> Expr:
+def _transformed(
+    matrix: Sequence[Sequence[float]], position: Expr, element: Callable[[int], Expr], stride: int = 1
+) -> Expr:
     """Element ``position`` of matrix times vector, chosen by selects that vanish where the position is a constant."""
     element = cache(element)  # one node for each element, however many rows it is in
-    result = _dot(matrix[-1], element)
+    result = _dot(matrix[-1], element, stride)
     for p in reversed(range(len(matrix) - 1)):
-        result = select(equal(position, p), _dot(matrix[p], element), result)
+        result = select(equal(position, p), _dot(matrix[p], element, stride), result)
     return result
 
 
-def _dot(row: Sequence[float], element: Callable[[int], Expr]) -> Expr:
-    """The sum of the non-zero terms: those at even positions, then those at odd ones.
+def _dot(row: Sequence[float], element: Callable[[int], Expr], stride: int) -> Expr:
+    """The sum of the non-zero terms: those at even positions of their phase, then those at odd ones.
 
     The rows of opposite interpolation points differ in the sign of the odd part alone, so the parts are common
     subexpressions.
     """
     parts: list[tuple[float, Expr]] = []
     for parity in (0, 1):
-        terms = [(k, c) for k, c in enumerate(row) if c and k % 2 == parity]
+        terms = [(k, c) for k, c in enumerate(row) if c and k // stride % 2 == parity]
         if not terms:
             continue
         lead = terms[-1][1]

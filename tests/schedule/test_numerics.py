@@ -4,22 +4,25 @@ import random
 
 import numpy as np
 import pytest
-from workloads import conv_relu, matmul, softmax
+from workloads import conv_nd, conv_relu, matmul, pool_nd, softmax
 
 from luthier import config, te
 from luthier.codegen.detect import named_target
 from luthier.codegen.interpret import interpret
-from luthier.codegen.pipeline import lower_schedule
+from luthier.codegen.pipeline import lower_preparation, lower_schedule
 from luthier.runtime.function import build
 from luthier.schedule import Default, Random, Schedule, instantiate
 from luthier.te.evaluate import evaluate
+from luthier.tuner.inputs import clear_padding
 
 TARGETS = {name: named_target(name, threads=2) for name in ("x86-64-v2", "x86-64-v3", "x86-64-v4")}
 
 
 def arrays_for(workload, seed=0):
     rng = np.random.default_rng(seed)
-    return [rng.standard_normal(p.shape).astype(p.dtype) for p in workload.inputs]
+    arrays = [rng.standard_normal(p.shape).astype(p.dtype) for p in workload.inputs]
+    clear_padding(workload, arrays)
+    return arrays
 
 
 def check(schedule, target, threads=1):
@@ -38,12 +41,23 @@ def check_loops(schedule, target, threads=1):
     inputs = arrays_for(schedule.workload)
     with config.override(verify=True):
         fn = lower_schedule(schedule, target)
-    layouts = [schedule.layouts.get(p) for p in schedule.workload.inputs]
-    physical = [a if layout is None else layout.apply(a) for layout, a in zip(layouts, inputs, strict=True)]
+    physical = [_prepared(schedule, p, a, target) for p, a in zip(schedule.workload.inputs, inputs, strict=True)]
     outputs = [np.full(t.shape, np.nan, t.dtype) for t in schedule.workload.outputs]
     interpret(fn, [*physical, *outputs], threads=threads)
     for f, expected in zip(outputs, evaluate(schedule.workload, inputs), strict=True):
         np.testing.assert_allclose(f, expected, rtol=2e-5, atol=3e-5 * max(1.0, np.abs(expected).max(initial=0.0)))
+
+
+def _prepared(schedule, source, array, target):
+    """An input as the kernel takes it: in its layout, or what is computed from it when a model is built."""
+    stand_in = schedule.precomputed_for(source)
+    if stand_in is None:
+        layout = schedule.layouts.get(source)
+        return array if layout is None else layout.apply(array)
+    fn = lower_preparation(schedule, source, target, "prepare")
+    result = np.full(fn.params[-1].shape, np.nan, fn.params[-1].dtype)
+    interpret(fn, [array, result])
+    return result
 
 
 WORKLOADS = {
@@ -67,6 +81,27 @@ WORKLOADS = {
     "conv planar input, ragged vectors": conv_relu(channels=3, size=(6, 5), outputs=24, plain=True, out_block=24),
     "depthwise of ragged vectors": conv_relu(channels=24, outputs=24, groups=24, size=(4, 5), block=24),
     "depthwise": conv_relu(channels=16, outputs=16, groups=16, size=(5, 6)),
+    "conv 1-D": conv_nd((2, 23), (5,), 32, 48, pad=2, stride=2),
+    "conv 1-D dilated, channel tail": conv_nd((1, 19), (3,), 20, 24, pad=2, dilation=2),
+    "conv 1-D planar input, many taps": conv_nd((1, 90), (24,), 1, 16, pad=5, block=0, out_block=16),
+    "conv 1-D, prime number of taps": conv_nd((1, 40), (19,), 16, 16, pad=9),
+    "conv 1-D groups that cut blocks": conv_nd((1, 13), (3,), 48, 40, pad=1, groups=2, block=48, out_block=40),
+    "conv 3-D": conv_nd((2, 3, 4, 6), (3, 3, 3), 16, 32, pad=1),
+    "conv 3-D planar input": conv_nd((1, 4, 5, 5), (2, 3, 3), 3, 16, pad=1, stride=2, block=0, out_block=16),
+    "conv 3-D groups that cut blocks": conv_nd((1, 3, 2, 4), (1, 2, 3), 24, 40, groups=2, block=24, out_block=40),
+    "depthwise 1-D": conv_nd((1, 21), (7,), 32, 32, pad=3, groups=32),
+    "pool 1-D": pool_nd((2, 15), (3,)),
+    "pool 3-D": pool_nd((1, 5, 4, 6), (3, 2, 3)),
+    "depthwise 3-D": conv_nd((1, 3, 4, 5), (3, 3, 3), 16, 16, pad=1, groups=16),
+    "conv with weights of run time": conv_nd((1, 6, 7), (3, 3), 32, 32, pad=1, constant=False),
+    "conv with weights of run time, channel tails": conv_nd((1, 5, 7), (3, 3), 20, 24, pad=1, constant=False),
+    "conv 1-D with weights of run time, in groups": conv_nd(
+        (1, 9), (3,), 24, 40, groups=2, block=24, out_block=40, constant=False
+    ),
+    "depthwise with weights of run time": conv_nd((1, 5, 7), (3, 3), 32, 32, pad=1, groups=32, constant=False),
+    "conv few outputs": conv_nd((2, 6, 9), (3, 5), 32, 3, pad=2),
+    "conv few outputs, dilated": conv_nd((1, 9, 11), (3, 3), 20, 1, pad=1, dilation=2),
+    "conv few outputs, planar input": conv_nd((1, 7, 8), (2, 7), 3, 8, stride=2, block=0, out_block=16),
     "matmul": matmul(5, 37, 9, constant=True),
     "matmul one row": matmul(1, 70, 8, constant=True),
     "matmul both operands variable": matmul(7, 33, 5),
@@ -79,6 +114,12 @@ WORKLOADS = {
 @pytest.mark.parametrize("target", TARGETS)
 def test_default_schedules(name, target):
     check(instantiate(WORKLOADS[name], Default(), TARGETS[target]), TARGETS[target])
+
+
+@pytest.mark.parametrize("name", [name for name in WORKLOADS if "conv" in name or "depthwise" in name])
+def test_convolutions_of_every_kind_keep_their_sums_in_registers(name):
+    s = instantiate(WORKLOADS[name], Default(), TARGETS["x86-64-v4"])
+    assert s.decisions.keys() & {"tile", "columns", "product_tile"}, "the general space keeps no tile of them"
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
@@ -143,6 +184,63 @@ def test_winograd_blocks_of_a_part_of_a_row(algorithm, columns, size):
     schedule = instantiate(workload, chosen, target)
     assert "prefetch x, " in str(schedule)
     check(schedule, target, 2)
+
+
+@pytest.mark.parametrize(("kernel", "m"), [(3, 3), (3, 5), (5, 2), (5, 4), (7, 3)])
+@pytest.mark.parametrize("placement", ["block", "whole"])
+@pytest.mark.parametrize("options", [{"size": (17, 30)}, {"size": (1, 3), "pad": 3}, {"size": (9, 8), "batch": 2}])
+def test_winograd_of_stride_2(kernel, m, placement, options):
+    options = {"channels": 32, "outputs": 48, "pad": kernel // 2, "residual": m == 3, **options}
+    workload = conv_relu(kernel=(kernel, kernel), stride=2, **options)
+    target = named_target("x86-64-v4", threads=2 if placement == "whole" else 1)
+    s = instantiate(workload, Choosing(algorithm=f"winograd{m}", input=placement), target)
+    assert "conv.product" in s.stages
+    function = build(s, target, threads=target.threads)
+    inputs = arrays_for(workload)
+    (expected,) = evaluate(workload, inputs, dtype="float64")
+    assert np.abs(function(*inputs) - expected).max() < 1e-5 * np.abs(expected).max()
+
+
+def test_winograd_of_stride_2_stays_in_bounds():
+    workload = conv_relu(kernel=(5, 5), stride=2, size=(6, 5), channels=20, outputs=16)
+    check_loops(instantiate(workload, Choosing(algorithm="winograd2"), TARGETS["x86-64-v4"]), TARGETS["x86-64-v4"])
+
+
+def test_the_estimate_decides_where_winograd_of_stride_2_pays():
+    """It does for many channels on a large image, and not where its filter is all that a few outputs need."""
+    target = TARGETS["x86-64-v4"]
+    for size, channels, gains in ((56, 128, True), (14, 512, False)):
+        workload = conv_relu(size=(size, size), channels=channels, outputs=channels, stride=2)
+        assert ("winograd" in instantiate(workload, Default(), target).decisions["algorithm"]) == gains
+    exact = conv_relu(size=(56, 56), channels=128, outputs=128, stride=2, accuracy="exact")
+    for decider in (Default(), *(Random(random.Random(seed)) for seed in range(10))):
+        assert instantiate(exact, decider, target).decisions["algorithm"] == "direct"
+
+
+FEW = {"size": (7, 10), "channels": 20, "kernel": (5, 5), "pad": 2}
+
+
+@pytest.mark.parametrize("outputs", [1, 3, 8])
+@pytest.mark.parametrize(
+    "options", [{}, {"stride": 2, "size": (9, 6)}, {"size": (1, 1)}, {"dilation": 2, "batch": 2}, {"kernel": (1, 3)}]
+)
+def test_taps_of_a_row_as_channels(outputs, options):
+    workload = conv_relu(**{**FEW, "outputs": outputs, "residual": outputs == 3, **options})
+    target = TARGETS["x86-64-v4"]
+    s = instantiate(workload, Choosing(algorithm="row_taps"), target)
+    assert s.stages["conv.spread"].precomputed
+    inputs = arrays_for(workload)
+    (expected,) = evaluate(workload, inputs, dtype="float64")
+    error = np.abs(build(s, target, threads=2)(*inputs) - expected)[..., :outputs].max()
+    assert error < 2e-6 * np.abs(expected[..., :outputs]).max()
+
+
+def test_taps_of_a_row_are_channels_where_few_outputs_leave_vectors_empty():
+    """Also where sums are to be exact: only their order changes."""
+    target = TARGETS["x86-64-v4"]
+    for outputs, algorithm in ((3, "row_taps"), (16, "direct")):
+        workload = conv_relu(**{**FEW, "size": (40, 40), "channels": 64, "outputs": outputs, "accuracy": "exact"})
+        assert instantiate(workload, Default(), target).decisions["algorithm"] == algorithm
 
 
 def test_winograd_with_a_tail_of_channels():

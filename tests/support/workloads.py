@@ -1,7 +1,9 @@
 """Workloads for tests: small, with odd sizes and tails."""
 
 from luthier import te
-from luthier.te.ops.conv import conv
+from luthier.te.ops.conv import conv, pad_weight
+from luthier.te.ops.operand import Operand
+from luthier.te.ops.pool import avg_pool
 
 
 def matmul(m=8, n=12, k=6, constant=False):
@@ -25,11 +27,12 @@ def conv_relu(
     plain=False,
     residual=False,
     accuracy="fast",
+    batch=1,
 ):
     """Convolution, bias, ReLU (and a residual add) in a channel-blocked layout."""
     h, w = size
     out_block = out_block or block
-    shape = (1, channels, h, w) if plain else (1, -(-channels // block), h, w, block)
+    shape = (batch, channels, h, w) if plain else (batch, -(-channels // block), h, w, block)
     x = te.placeholder(shape, name="x")
     padded = -(-outputs // out_block) * out_block
     weight = te.placeholder((padded, channels // groups, *kernel), name="w", constant=True)
@@ -55,6 +58,44 @@ def conv_relu(
         return te.maximum(total + skip[n, o, i, j, c] if residual else total, 0.0)
 
     return te.workload(te.compute(y.shape, result, name="out"), [*inputs, skip] if residual else inputs)
+
+
+def conv_nd(
+    data, weight, channels, outputs, pad=0, stride=1, dilation=1, groups=1, block=16, out_block=None, constant=True
+):
+    """Convolution and ReLU over images of any rank in a channel-blocked layout.
+
+    data  images and sizes of their dimensions; weight  sizes of the filter's dimensions; block  0: plain data
+    """
+    out_block = out_block or block
+    batch, *size = data
+    rank = len(size)
+    shape = (batch, -(-channels // block), *size, block) if block else (batch, channels, *size)
+    x = te.placeholder(shape, name="x")
+    padded = -(-outputs // out_block) * out_block
+    w = te.placeholder((padded if constant else outputs, channels // groups, *weight), name="w", constant=constant)
+    y = conv(
+        x,
+        w if constant else pad_weight(w, out_block),
+        in_channels=channels,
+        out_channels=outputs,
+        strides=(stride,) * rank,
+        pads=(pad,) * (2 * rank),
+        dilations=(dilation,) * rank,
+        groups=groups,
+        in_block=block,
+        out_block=out_block,
+    )
+    return te.workload(te.compute(y.shape, lambda *i: te.maximum(y[i], 0.0), name="out"), [x, w])
+
+
+def pool_nd(data, kernel, channels=32, pad=1, stride=2, block=16):
+    """Average pooling of blocked images of any rank; arguments as for :func:`conv_nd`."""
+    batch, *size = data
+    x = te.placeholder((batch, channels // block, *size, block), name="x")
+    rank = len(size)
+    operand = Operand(x, (batch, channels, *size), block)
+    return te.workload(avg_pool(operand, kernel, (stride,) * rank, (pad,) * (2 * rank), block=block), [x])
 
 
 def softmax(rows=3, columns=37):

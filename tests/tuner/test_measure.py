@@ -20,6 +20,7 @@ from luthier import te
 from luthier.errors import TuningError
 from luthier.schedule.decide import Default, Random
 from luthier.te.evaluate import evaluate
+from luthier.te.ops.conv import conv
 from luthier.tuner.builder import Builder
 from luthier.tuner.candidate import Candidate
 from luthier.tuner.cpu import Cores
@@ -149,6 +150,12 @@ class TestRoles:
         x = te.placeholder(100)
         root = te.workload(te.compute(100, lambda i: te.call("sqrt", x[i])))
         assert random_inputs(root)[0].min() > 0
+
+    def test_channels_that_only_fill_a_block_have_no_weights(self):
+        x, w = te.placeholder((1, 1, 4, 4, 16), name="x"), te.placeholder((16, 16, 3, 3), name="w", constant=True)
+        work = te.workload(conv(x, w, in_channels=16, out_channels=3, in_block=16, out_block=16), [x, w])
+        weights = random_inputs(work)[1]
+        assert weights[:3].all() and not weights[3:].any()
 
 
 class TestDifferences:
