@@ -129,7 +129,7 @@ def compile_model(
         constants_bytes=block.size,
         code_bytes=sum(map(len, objects)),
         call_nodes=tuple(g.names for g in lowered),
-        view_nodes=tuple(name for g in groups if g.kind == "view" for n in g.nodes for name in n.names),
+        view_nodes=tuple(name for g in groups if g.kind != "kernel" for n in g.nodes for name in n.names),
         accuracy=graph.accuracy,
     )
     if config.get().debug >= 1:
@@ -244,7 +244,8 @@ def _task_report(group: LoweredGroup, uses: int, build: _Build) -> TaskReport:
         algorithm=str(decisions.get("algorithm") or work.anchor.tag or ("elementwise" if group.nodes else "copy")),
         decisions=decisions,
         algorithm_flops=int(kernel.metadata.get("flops", work.flops)),
-        algorithm_bytes=sum(p.size_bytes for p in kernel.params),
+        algorithm_bytes=sum(p.size_bytes for p in kernel.params[: len(work.inputs)])
+        + sum(t.size_bytes for t in work.outputs),
         cached=build.cached,
         why=found.why if found is not None else "no log was asked",
         stale=found.stale if found is not None else 0,

@@ -35,6 +35,9 @@ WORKLOADS = {
         conv_relu(channels=20, outputs=24, size=(3, 5), block=20, out_block=24), (0, 0, 0, 0, 7), (0, 0, 0, 0, 3)
     ),
     "blocks of channels": framed(conv_relu(size=(3, 5), outputs=32), (0, 1, 0, 0, 0), (0, 2, 0, 0, 0)),
+    "pixels in one dimension": framed(
+        conv_relu(size=(7, 7), kernel=(1, 1), pad=0, outputs=32), (0, 1, 0, 0, 0), (0, 0, 0, 0, 0)
+    ),
     "depthwise": framed(
         conv_relu(channels=24, outputs=24, groups=24, size=(4, 5), block=24), (0, 0, 0, 0, 1), (0, 0, 0, 0, 0)
     ),
