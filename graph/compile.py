@@ -1,6 +1,6 @@
 """A whole model, from ONNX to an executable; reads like a table of contents.
 
-    import -> passes -> layouts -> groups -> workloads -> kernels (one for each distinct task)
+    import -> passes -> layouts -> branches -> groups -> workloads -> kernels (one for each distinct task)
            -> constants and memory plan -> program -> object code -> Executable
 
 Where a schedule comes from is the caller's business: ``schedules`` is asked for each task's decisions (the log of a
@@ -46,6 +46,7 @@ from .lowering import LoweredGroup, lower_group
 from .memory import Arrangement, MemoryPlan, Needs, arrange, plan_memory, value_bytes
 from .onnx_import import check_supported, load_model
 from .passes import run_passes
+from .passes.branches import merge_branches
 from .tasks import task_name
 
 
@@ -148,7 +149,7 @@ def prepare(
     wanted = check_accuracy(accuracy)
     graph = run_passes(load_model(model, shapes))
     check_supported(graph)
-    graph = assign_layouts(graph, target.lanes())
+    graph = merge_branches(assign_layouts(graph, target.lanes()), target.lanes())
     graph.accuracy = wanted
     return graph
 
