@@ -10,11 +10,13 @@ def in_place_pairs(schedule: Schedule) -> tuple[tuple[int, int], ...]:
     """Pairs (input, output) by position: the output may overwrite the input.
 
     That is so when the input is read only by the stage that makes the output, only at the very element that is being
-    stored, and
-    the schedule does not change its layout; then each element is read before it is written, by the same thread.
+    stored, and neither the schedule nor a frame makes it lie in another way; then each element is read before it is
+    written, by the same thread.
     """
     pairs = []
     for o, output in enumerate(schedule.workload.outputs):
+        if output in schedule.workload.frames:
+            continue
         stage = schedule[output]
         here = tuple(a.var for a in stage.tensor.axes)
         for i, source in enumerate(schedule.workload.inputs):

@@ -42,6 +42,7 @@ from ..te.expr import (
 from ..te.expr import conjuncts as split_conjuncts
 from ..te.simplify import simplify
 from ..te.tensor import Compute, Placeholder, Source
+from ..te.workload import Frame
 from .combiners import combine, identity
 from .in_place import in_place_pairs
 from .nodes import Alloc, Barrier, Buffer, For, Function, If, Let, Prefetch, Seq, Stmt, Store, seq
@@ -133,8 +134,14 @@ class _Lowering:
         return tuple(shared)
 
     def _buffer(self, stage: Stage, scope: BufferScope) -> Buffer:
+        frame = self._frame(stage.tensor) if scope == "param" else None
+        if frame is not None:
+            return Buffer(stage.name, frame.shape, stage.tensor.dtype, scope)
         shape = stage.layout.physical_shape(stage.tensor.shape) if stage.layout else stage.tensor.shape
         return Buffer(stage.name, shape, stage.tensor.dtype, scope)
+
+    def _frame(self, source: Source) -> Frame | None:
+        return self.schedule.workload.frames.get(source) if isinstance(source, Compute) else None
 
     def _root_nests(self, stages: Sequence[Stage]) -> Stmt:
         nests: list[Stmt] = []
@@ -427,6 +434,9 @@ class _Lowering:
             indices = tuple(binary("sub", c, o) for c, o in zip(coordinates, origin, strict=True))
         elif source in self.memory:
             buffer, indices = self.memory[source], tuple(coordinates)
+            frame = self._frame(source)
+            if frame is not None:
+                indices = tuple(binary("add", c, b) for c, b in zip(indices, frame.begin, strict=True))
         else:
             raise ScheduleError(
                 f"{source.name} is read where it is not available: the stage is computed inside a loop that does not "

@@ -1,6 +1,6 @@
 """A whole model, from ONNX to an executable; reads like a table of contents.
 
-    import -> passes -> layouts -> groups -> workloads -> kernels (one for each distinct task)
+    import -> passes -> layouts -> branches -> groups -> workloads -> kernels (one for each distinct task)
            -> constants and memory plan -> program -> object code -> Executable
 
 Where a schedule comes from is the caller's business: ``schedules`` is asked for each task's decisions (the log of a
@@ -46,6 +46,7 @@ from .lowering import LoweredGroup, lower_group
 from .memory import Arrangement, MemoryPlan, Needs, arrange, plan_memory, value_bytes
 from .onnx_import import check_supported, load_model
 from .passes import run_passes
+from .passes.branches import merge_branches
 from .tasks import task_name
 
 
@@ -129,7 +130,7 @@ def compile_model(
         constants_bytes=block.size,
         code_bytes=sum(map(len, objects)),
         call_nodes=tuple(g.names for g in lowered),
-        view_nodes=tuple(name for g in groups if g.kind == "view" for n in g.nodes for name in n.names),
+        view_nodes=tuple(name for g in groups if g.kind != "kernel" for n in g.nodes for name in n.names),
         accuracy=graph.accuracy,
     )
     if config.get().debug >= 1:
@@ -148,7 +149,7 @@ def prepare(
     wanted = check_accuracy(accuracy)
     graph = run_passes(load_model(model, shapes))
     check_supported(graph)
-    graph = assign_layouts(graph, target.lanes())
+    graph = merge_branches(assign_layouts(graph, target.lanes()), target.lanes())
     graph.accuracy = wanted
     return graph
 
@@ -244,7 +245,8 @@ def _task_report(group: LoweredGroup, uses: int, build: _Build) -> TaskReport:
         algorithm=str(decisions.get("algorithm") or work.anchor.tag or ("elementwise" if group.nodes else "copy")),
         decisions=decisions,
         algorithm_flops=int(kernel.metadata.get("flops", work.flops)),
-        algorithm_bytes=sum(p.size_bytes for p in kernel.params),
+        algorithm_bytes=sum(p.size_bytes for p in kernel.params[: len(work.inputs)])
+        + sum(t.size_bytes for t in work.outputs),
         cached=build.cached,
         why=found.why if found is not None else "no log was asked",
         stale=found.stale if found is not None else 0,

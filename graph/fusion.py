@@ -13,6 +13,10 @@ Comes in: a graph with layouts. Goes out: groups in an order in which every inpu
 * **Views**: reshapes, layout changes that leave memory as it is, and concatenations along the outermost dimension
   that is not 1. Parts of such a concatenation are made in place; a concatenation of which most must be copied
   (inputs, constants, parts of another one) is a kernel.
+* **Parts**: a slice along that dimension is memory of its input. The end of a larger value can still be the first part
+  of one concatenation, whose memory then begins inside of that value's and reaches further.
+* **Frames**: where the parts of another concatenation lie in rows (channels of NHWC, images of a batch), kernels write
+  their part into the joint value, if each part is made by a kernel for nothing else.
 
 :mod:`.memory` gives the views their addresses, :mod:`.lowering` makes a workload of each kernel.
 """
@@ -46,11 +50,15 @@ def partition(graph: Graph, *, conv_prologues: bool = False) -> list[Group]:
 
 @dataclass(eq=False, slots=True)
 class _Part:
-    """A group under construction. nodes in order; output: what the last one makes; offsets: of a concatenation view."""
+    """A group under construction. nodes in order; output: what the last one makes; the rest: see :class:`.ir.Group`."""
 
     kind: str
     nodes: list[Node]
     offsets: tuple[int, ...] = ()
+    extends: bool = False
+    start: int = 0
+    frame: Value | None = None
+    begin: tuple[int, ...] | None = None
 
     @property
     def output(self) -> Value:
@@ -87,9 +95,10 @@ class _Partitioner:
         for node in graph.nodes:
             if is_view(node) and node.inputs[0] is not None:
                 self.roots[node.outputs[0]] = self._root(node.inputs[0])
-        self.placed = {
-            self._root(v) for v in graph.outputs
-        }  # memory that is bound to a graph output or a concatenation
+        # memory that is bound to a graph output or a concatenation
+        self.placed = {self._root(v) for v in graph.outputs}
+        self.inside: dict[Value, Value] = {}  # parts, and concatenations that extend: the value that they begin in
+        self.ends: set[Value] = set()  # those of them that are the end of that value
 
     def run(self) -> list[Group]:
         for node in self.graph.nodes:
@@ -99,8 +108,12 @@ class _Partitioner:
     def _place(self, node: Node) -> None:
         if is_view(node):
             self._append(_Part("view", [node]))
-        elif node.op == "Concat" and (offsets := self._offsets(node)) is not None:
-            self._append(_Part("view", [node], offsets))
+        elif node.op == "Slice" and (start := self._start(node)) is not None:
+            self._append(_Part("part", [node], start=start))
+        elif node.op == "Concat" and (join := self._joining(node)) is not None:
+            self._append(join)
+        elif node.op == "Concat" and (begins := self._begins(node)) is not None:
+            self._append(self._framed(node, begins))
         elif node.op in ELEMENTWISE or node.op == "LayoutConvert":
             self._append(self._joined(node))
         else:
@@ -169,8 +182,30 @@ class _Partitioner:
 
     # ------------------------------------------------------------------------------------ concatenation
 
-    def _offsets(self, node: Node) -> tuple[int, ...] | None:
-        """The byte offsets of the parts, if the concatenation can be made in place; None if it must be a kernel."""
+    def _start(self, node: Node) -> int | None:
+        """The byte at which the slice begins in its input's memory, if it is a part of that; None if it is none."""
+        x, y, axes = node.inputs[0], node.outputs[0], node.attrs["axes"]
+        if x is None or self._root(x) in self.graph.constants or self._root(y) in self.placed:
+            return None
+        if len(axes) != 1 or node.attrs["steps"] != (1,) or x.layout != y.layout:
+            return None
+        (axis,), (begin,) = axes, node.attrs["starts"]
+        if not _contiguous(x, axis) or not math.prod(y.shape):
+            return None
+        if axis == 1 and x.layout.block:
+            if begin % x.layout.block:
+                return None
+            begin //= x.layout.block
+        start = int(begin) * math.prod(x.physical_shape[axis + 1 :]) * dt.size_bytes(x.dtype)
+        if start % ALIGNMENT:
+            return None
+        self.inside[y] = self._root(x)
+        if start + _size_bytes(y) == _size_bytes(x) and self._root(x) not in self.inside:
+            self.ends.add(y)
+        return start
+
+    def _joining(self, node: Node) -> _Part | None:
+        """The view that a concatenation is, if its parts can be made in place; None if it must be a kernel."""
         y = node.outputs[0]
         parts = [v for v in node.inputs if v is not None]
         if not _contiguous(y, node.attrs["axis"]) or any(v.layout != y.layout or v.dtype != y.dtype for v in parts):
@@ -181,19 +216,65 @@ class _Partitioner:
                 return None
             offsets.append(end)
             end += _size_bytes(part)
-        free = []
+        extended = self._extended(parts[0], y)
+        free = [] if extended is None else [parts[0]]
         for part in parts:
             root = self._root(part)
-            if root not in self.fixed and root not in self.placed and root not in free:
+            taken = root in self.fixed or root in self.placed or root in self.inside
+            if not taken and root not in free:
                 free.append(root)
         if 2 * sum(map(_size_bytes, free)) < end:
             return None
         self.placed.update(free)
-        return tuple(offsets)
+        if extended is not None:
+            self.placed.add(extended)
+            self.inside[y] = extended
+        return _Part("view", [node], tuple(offsets), extended is not None)
+
+    def _extended(self, part: Value, result: Value) -> Value | None:
+        """The value of which ``part`` is the end and that ``result`` may extend."""
+        part = self._root(part)
+        whole = self.inside.get(part) if part in self.ends else None
+        if whole is None or whole in self.fixed or whole in self.placed or self._root(result) in self.placed:
+            return None
+        return whole
+
+    # --------------------------------------------------------------------------------------------- frames
+
+    def _begins(self, node: Node) -> list[tuple[int, ...]] | None:
+        """The physical index of each part in the result, if all are made by kernels that can write it there."""
+        y, axis = node.outputs[0], node.attrs["axis"]
+        parts = [v for v in node.inputs if v is not None]
+        if len(set(parts)) < len(parts) or any(self._sole_maker(v) is None or v.dtype != y.dtype for v in parts):
+            return None
+        whole = axis == 1 and y.layout.block == y.shape[1]
+        if whole and any(v.layout.block != v.shape[1] for v in parts):
+            return None
+        if not whole and any(v.layout != y.layout or not _whole_blocks(v, axis) for v in parts[:-1]):
+            return None
+        if not whole and parts[-1].layout != y.layout:
+            return None
+        rank = len(y.physical_shape)
+        dimension = rank - 1 if whole else axis
+        begins, end = [], 0
+        for part in parts:
+            begins.append((*(0,) * dimension, end, *(0,) * (rank - 1 - dimension)))
+            end += part.physical_shape[dimension]
+        return begins
+
+    def _framed(self, node: Node, begins: list[tuple[int, ...]]) -> _Part:
+        """Let the makers of the parts write into the concatenation ``node``; the group that stands for it."""
+        parts = [v for v in node.inputs if v is not None]
+        for part, begin in zip(parts, begins, strict=True):
+            maker = self.makers[part]
+            maker.frame, maker.begin = node.outputs[0], begin
+        return _Part("framed", [node])
 
 
 def _group(part: _Part, consumers: dict[Value, list[Node]], outputs: set[Value]) -> Group:
     """The finished group: what it reads, in order of first use, and what others read of it."""
+    if part.kind == "framed":
+        return Group(part.kind, part.nodes, [], [])
     inner = {v for n in part.nodes for v in n.outputs}
     inputs = dict.fromkeys(v for n in part.nodes for v in n.inputs if v is not None and v not in inner)
     if part.offsets:  # one offset for each part, also where one value is two parts
@@ -202,7 +283,9 @@ def _group(part: _Part, consumers: dict[Value, list[Node]], outputs: set[Value])
         reads = list(inputs)
     last = part.nodes[-1].outputs
     made = list(last) if len(last) == 1 else [v for v in last if v in consumers or v in outputs]
-    return Group(part.kind, part.nodes, reads, made, part.offsets)
+    if part.frame is not None:
+        made = [part.frame]
+    return Group(part.kind, part.nodes, reads, made, part.offsets, part.extends, part.start, part.begin)
 
 
 def _contiguous(value: Value, axis: int) -> bool:

@@ -110,12 +110,16 @@ class Graph:
 
 @dataclass(eq=False, slots=True)
 class Group:
-    """Nodes that become one kernel (kind "kernel") or no code at all (kind "view").
+    """Nodes that become one kernel (kind "kernel") or no code at all (kinds "view", "part" and "framed").
 
     A kernel group computes ``outputs`` from ``inputs`` (constants included, in order of first use) by running
     ``nodes`` in order; values between them never reach memory. A view group makes its single output an alias:
     ``output`` is ``inputs[0]``'s memory seen with another shape (Reshape, Flatten, Squeeze, Identity, Dropout, ...),
-    or, for a Concat, each input is a part of the output's memory at the byte offset in ``offsets``.
+    or, for a Concat, each input is a part of the output's memory at the byte offset in ``offsets``. Where a Concat
+    ``extends``, its first input is the end of a larger value, to whose memory the others are added. A part group
+    (Slice) makes its output the bytes of ``inputs[0]`` from ``start`` on. A framed group (Concat) has neither inputs
+    nor outputs: the kernels of its parts write into the joint value, which is the ``outputs`` of each. Such a kernel
+    group has a ``begin``: the physical index in that value of the first element that its last node makes.
     """
 
     kind: str
@@ -123,3 +127,6 @@ class Group:
     inputs: list[Value]
     outputs: list[Value]
     offsets: tuple[int, ...] = ()
+    extends: bool = False
+    start: int = 0
+    begin: tuple[int, ...] | None = None

@@ -33,8 +33,7 @@ _KINDS: tuple[Kind, ...] = ("plain", "blocked", "whole")
 _CONVOLUTION_FIRST = 1.1
 """A conversion at a convolution costs more than one elsewhere: it keeps the nodes between them from fusing with it."""
 _PREFER_BLOCKED = 0.1
-"""Cost, as a part of a value's bytes, of a whole region where a blocked one is possible: vectors straddle pixels, and
-concatenations copy."""
+"""Cost, as a part of a value's bytes, of a whole region where a blocked one is possible: vectors straddle pixels."""
 
 
 def assign_layouts(graph: Graph, block: int) -> Graph:

@@ -109,9 +109,11 @@ class _Arranger:
         for group in groups:
             if group.kind == "kernel":
                 self.calls.append(group)
+            elif group.kind == "part":
+                self.cut(group)
             elif group.offsets:
                 self.concatenate(group)
-            else:
+            elif group.kind == "view":
                 self.alias(group)
         for index, value in enumerate(outputs):
             storage, _ = self.root(value)
@@ -143,9 +145,32 @@ class _Arranger:
             raise InternalError(f"memory plan: {_names(group)}: {result} cannot be a view of {source}: sizes differ")
         self.parents[result] = (source, 0)
 
+    def cut(self, group: Group) -> None:
+        source, result, start = group.inputs[0], group.outputs[0], group.start
+        if start % ALIGNMENT or not 0 <= start <= value_bytes(source) - value_bytes(result):
+            raise InternalError(
+                f"memory plan: {_names(group)}: {result} cannot be at byte {start} of {source}: a part must lie "
+                f"inside and be aligned to {ALIGNMENT}; make this slice a kernel"
+            )
+        self.parents[result] = (source, start)
+
+    def extend(self, part: Value, result: Value) -> bool:
+        """Make ``result`` begin where ``part`` is, if that is the end of its storage and more may follow there."""
+        storage, offset = self.root(part)
+        end = offset + value_bytes(part)
+        if storage in self.bound or end != value_bytes(storage) or offset % ALIGNMENT or storage is result:
+            return False
+        size = (offset + value_bytes(result)) // dt.size_bytes(result.dtype)
+        grown = Value(f"{storage.name}.{result.name}", result.dtype, (size,))
+        self.parents[storage], self.parents[result] = (grown, 0), (grown, offset)
+        return True
+
     def concatenate(self, group: Group) -> None:
         result = group.outputs[0]
-        for part, offset in zip(group.inputs, group.offsets, strict=True):
+        extended = group.extends and self.extend(group.inputs[0], result)
+        for position, (part, offset) in enumerate(zip(group.inputs, group.offsets, strict=True)):
+            if extended and not position:
+                continue
             if offset % ALIGNMENT or offset + value_bytes(part) > value_bytes(result):
                 raise InternalError(
                     f"memory plan: {_names(group)}: {part} cannot be at byte {offset} of {result}: a part must lie "

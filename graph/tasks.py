@@ -57,7 +57,13 @@ def extract_tasks(groups: Iterable[LoweredGroup]) -> list[Task]:
 
 
 def task_name(group: LoweredGroup) -> str:
-    """A short name: the anchor's operator and sizes, and what is computed before and after it."""
+    """A short name: the anchor's operator and sizes, what is computed before and after it, and what
+    it is written into."""
+    frames = [f"_in_{_sizes(f.shape)}" for f in group.workload.frames.values()]
+    return "".join([_computed(group), *frames])
+
+
+def _computed(group: LoweredGroup) -> str:
     anchor = group.workload.anchor
     ops = [n.op for n in group.nodes]
     if not anchor.attrs:

@@ -32,7 +32,7 @@ from .expr import (
     Var,
 )
 from .tensor import Attr, Compute, Placeholder, Source
-from .workload import Workload
+from .workload import Frame, Workload
 
 Names: TypeAlias = Mapping[Union[Var, Source], str]
 
@@ -93,8 +93,12 @@ def _workload(w: Workload, names: Mapping[Source, str], *, canonical: bool) -> s
     lines = [_placeholder(p, names) for p in w.inputs]
     for stage in w.stages:
         lines += _compute(stage, names, canonical=canonical)
-    lines.append("return " + ", ".join(names[t] for t in w.outputs))
+    lines.append("return " + ", ".join(names[t] + _frame(w.frames.get(t)) for t in w.outputs))
     return "\n".join(lines) + "\n"
+
+
+def _frame(frame: Frame | None) -> str:
+    return "" if frame is None else f" in {list(frame.shape)} at {list(frame.begin)}"
 
 
 def _placeholder(p: Placeholder, names: Mapping[Source, str]) -> str:

@@ -6,12 +6,23 @@ is the key under which schedules are stored.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from ..errors import ExpressionError
 from .tensor import Compute, Placeholder, Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A larger buffer that holds an output: element i of the output is element ``begin + i`` of it.
+
+    shape, begin  one entry for each dimension of the output; what lies outside of the output is not touched
+    """
+
+    shape: tuple[int, ...]
+    begin: tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,10 +31,12 @@ class Workload:
 
     inputs   placeholders, in the order of the kernel's arguments
     outputs  computes whose values leave the kernel
+    frames   where outputs lie, for those that are written into a larger buffer
     """
 
     inputs: tuple[Placeholder, ...]
     outputs: tuple[Compute, ...]
+    frames: Mapping[Compute, Frame] = field(default_factory=dict)
 
     @cached_property
     def stages(self) -> tuple[Compute, ...]:
@@ -64,8 +77,15 @@ class Workload:
         return sum(t.size_bytes for t in (*self.inputs, *self.outputs))
 
 
-def workload(outputs: Sequence[Compute] | Compute, inputs: Sequence[Placeholder] | None = None) -> Workload:
-    """Collect a workload; ``inputs`` fixes the order of arguments (default: order of first use)."""
+def workload(
+    outputs: Sequence[Compute] | Compute,
+    inputs: Sequence[Placeholder] | None = None,
+    frames: Mapping[Compute, Frame] | None = None,
+) -> Workload:
+    """Collect a workload; ``inputs`` fixes the order of arguments (default: order of first use).
+
+    frames: outputs that the kernel writes into a larger buffer. Raises ExpressionError for arguments that do not fit.
+    """
     outs = (outputs,) if isinstance(outputs, Compute) else tuple(outputs)
     if not outs:
         raise ExpressionError("workload: outputs is empty; pass at least one compute")
@@ -88,7 +108,18 @@ def workload(outputs: Sequence[Compute] | Compute, inputs: Sequence[Placeholder]
     missing = [t.name for t in found if t not in order]
     if missing:
         raise ExpressionError(f"workload: inputs lacks {', '.join(missing)}, which the outputs read")
-    return Workload(order, outs)
+    for output, frame in (frames or {}).items():
+        _check_frame(output, frame, outs)
+    return Workload(order, outs, dict(frames or {}))
+
+
+def _check_frame(output: Compute, frame: Frame, outputs: Sequence[Compute]) -> None:
+    if output not in outputs:
+        raise ExpressionError(f"workload: frames holds {output!r}, which is no output")
+    if len(frame.shape) != len(output.shape) or len(frame.begin) != len(output.shape):
+        raise ExpressionError(f"workload: {frame} must have one entry for each dimension of {output!r}")
+    if any(b < 0 or b + n > size for b, n, size in zip(frame.begin, output.shape, frame.shape, strict=True)):
+        raise ExpressionError(f"workload: {output!r} does not lie inside of its frame {frame}")
 
 
 def _topological(outputs: Sequence[Compute]) -> tuple[Compute, ...]:

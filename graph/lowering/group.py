@@ -10,7 +10,7 @@ import numpy as np
 from ...errors import ExpressionError, InternalError, OnnxError
 from ...te.ops.operand import Operand, define
 from ...te.tensor import Compute, Placeholder, Tensor
-from ...te.workload import Workload, workload
+from ...te.workload import Frame, Workload, workload
 from ..ir import Graph, Group, Node, Value
 from .context import Context
 from .registry import rule_of
@@ -23,7 +23,7 @@ class LoweredGroup:
     workload   what the group's kernel computes, on physical shapes
     inputs     the value of each of ``workload.inputs``; one value may stand for several inputs
     constants  position in ``inputs`` -> array in that placeholder's shape (padded, blocked), for the constant ones
-    outputs    the value of each of ``workload.outputs``
+    outputs    the value of each of ``workload.outputs``; of one in a frame, the value that is the frame
     nodes      the nodes that it stands for, in order
     """
 
@@ -50,11 +50,13 @@ def lower_group(group: Group, graph: Graph) -> LoweredGroup:
         for value, tensor in zip(node.outputs, _lower_node(ctx, node), strict=True):
             _check(node, value, tensor)
             ctx.tensors[value] = tensor
-    outputs = tuple(_output(ctx, value) for value in group.outputs)
+    made = group.outputs if group.begin is None else group.nodes[-1].outputs
+    outputs = tuple(_output(ctx, value) for value in made)
+    frames = {} if group.begin is None else {outputs[0]: Frame(group.outputs[0].physical_shape, group.begin)}
     reads = workload(outputs).inputs
     inputs = tuple(p for p in ctx.inputs if p in reads)
     return LoweredGroup(
-        workload(outputs, inputs),
+        workload(outputs, inputs, frames),
         tuple(ctx.inputs[p] for p in inputs),
         {i: ctx.arrays[p] for i, p in enumerate(inputs) if p in ctx.arrays},
         tuple(group.outputs),

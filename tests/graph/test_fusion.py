@@ -1,7 +1,5 @@
 """Grouping: what fuses, what stays apart, and that groups compute what the graph computes."""
 
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,73 +7,11 @@ from hypothesis import strategies as st
 from onnx_graphs import batch_norm, graph_outputs, load, node, norm, positive, random_feeds, weights
 
 from luthier.graph.fusion import partition
-from luthier.graph.ir import Group
 from luthier.graph.layouts import assign_layouts
-from luthier.graph.lowering import lower_group
-from luthier.graph.lowering.context import to_logical, to_physical
 from luthier.graph.onnx_import import load_model
 from luthier.graph.passes import run_passes
-from luthier.te.evaluate import evaluate
 
-
-def groups_of(graph, block=4, **options):
-    laid = assign_layouts(run_passes(graph), block)
-    groups = partition(laid, **options)
-    check(laid, groups)
-    return groups
-
-
-def kinds(groups):
-    return [f"{g.kind} {' '.join(n.op for n in g.nodes)}" for g in groups]
-
-
-def size_bytes(value):
-    return math.prod(value.physical_shape) * np.dtype(value.dtype).itemsize
-
-
-def check(graph, groups):
-    """Every node is in one group; groups read only what is there; views are the size of their memory."""
-    assert sorted(id(n) for g in groups for n in g.nodes) == sorted(map(id, graph.nodes))
-    there = {*graph.inputs, *graph.constants}
-    for g in groups:
-        assert set(g.inputs) <= there, g
-        inner = set()
-        for n in g.nodes:
-            assert {v for v in n.inputs if v is not None} <= there | inner, g
-            inner.update(n.outputs)
-        there.update(g.outputs)
-        if g.kind == "view":
-            (y,) = g.outputs
-            assert sum(map(size_bytes, g.inputs)) == size_bytes(y), g
-            assert all(offset % 64 == 0 for offset in g.offsets)
-    assert set(graph.outputs) <= there
-
-
-def run_groups(graph, groups, feeds):
-    """Evaluate the kernels' workloads; make views of memory as the memory plan does."""
-    memory = {v: to_physical(feeds[v.name], v.layout.block) for v in graph.inputs}
-    memory.update(graph.constants)
-    for g in groups:
-        if g.kind == "view":
-            (y,) = g.outputs
-            if g.offsets:
-                data = np.zeros(size_bytes(y), np.uint8)
-                for v, offset in zip(g.inputs, g.offsets, strict=True):
-                    part = np.ascontiguousarray(memory[v]).reshape(-1).view(np.uint8)
-                    data[offset : offset + part.size] = part
-                memory[y] = data.view(y.dtype).reshape(y.physical_shape)
-            else:
-                memory[y] = np.ascontiguousarray(memory[g.inputs[0]]).reshape(y.physical_shape)
-            continue
-        lowered = lower_group(g, graph)
-        arrays = [lowered.constants.get(i, memory.get(v)) for i, v in enumerate(lowered.inputs)]
-        memory.update(zip(lowered.outputs, evaluate(lowered.workload, arrays), strict=True))
-    return [to_logical(memory[v], v.shape, v.layout.block) for v in graph.outputs]
-
-
-def conv(x, w, y, **attrs):
-    return node("Conv", f"{x} {w}", y, **attrs)
-
+from .grouping import check, conv, groups_of, kinds, run_groups, size_bytes
 
 # ------------------------------------------------------------------------------------------ real models
 
@@ -251,65 +187,6 @@ def test_a_prologue_with_other_readers_is_stored():
     ]
 
 
-# ------------------------------------------------------------------------------------------------- views
-
-
-def concat_graph(parts, axis=1, block_channels=8, shape=(1, 3, 4, 4)):
-    chain = [conv("x", f"w{i}", f"c{i}") for i in range(parts)]
-    names = " ".join(f"c{i}" for i in range(parts))
-    chain += [node("Concat", names, "j", axis=axis), conv("j", "v", "y")]
-    total = block_channels * parts if axis == 1 else block_channels
-    constants = {f"w{i}": weights(block_channels, shape[1], 1, 1) for i in range(parts)}
-    return load(chain, list(shape), constants | {"v": weights(4, total, 1, 1)})
-
-
-def test_parts_are_made_in_place():
-    groups = groups_of(concat_graph(3))
-    (join,) = (g for g in groups if g.offsets)
-    assert join.offsets == (0, 512, 1024)
-    assert join.inputs == [g.outputs[0] for g in groups[:3]]
-
-
-@pytest.mark.parametrize(
-    "graph",
-    [
-        concat_graph(2, shape=(2, 3, 4, 4)),  # a batch interleaves the parts
-        concat_graph(2, axis=3),
-        concat_graph(2, block_channels=6),  # one block of all channels
-        concat_graph(2, block_channels=4, shape=(1, 3, 3, 1)),  # the second part would not be aligned
-    ],
-)
-def test_parts_that_cannot_be_made_in_place(graph):
-    assert "kernel Concat" in kinds(groups_of(graph))
-
-
-def test_mostly_foreign_parts_are_copied_by_a_kernel():
-    chain = [node("Exp", "x", "a"), node("Concat", "x a x", "y", axis=0)]
-    assert kinds(groups_of(load(chain, [16, 3]))) == ["kernel Exp", "kernel Concat"]
-
-
-def test_a_part_of_two_concatenations_is_placed_in_one():
-    chain = [
-        node("Exp", "x", "a"),
-        node("Sin", "x", "b"),
-        node("Cos", "x", "c"),
-        node("Concat", "a b", "y", axis=0),
-        node("Concat", "a b c", "z", axis=0),
-    ]
-    found = kinds(groups_of(load(chain, [16, 3], outputs=["y", "z"])))
-    assert found.count("view Concat") == 1
-    assert found.count("kernel Concat") == 1
-
-
-def test_reshapes_are_views():
-    chain = [node("Exp", "x", "a"), node("Flatten", "a", "b"), node("MatMul", "b w", "y")]
-    assert kinds(groups_of(load(chain, [2, 3, 4], {"w": weights(12, 5)}))) == [
-        "kernel Exp",
-        "view Reshape",
-        "kernel MatMul",
-    ]
-
-
 # ------------------------------------------------------------------------------------------- whole graphs
 
 STEPS = {
@@ -408,12 +285,3 @@ def test_flattened_image_and_weights():
     assert kinds(groups) == ["kernel Conv Relu", "view PhysicalFlatten", "kernel Gemm"]
     feeds = random_feeds(graph)
     np.testing.assert_allclose(run_groups(laid, groups, feeds)[0], graph_outputs(graph, feeds)[0], rtol=1e-4, atol=1e-4)
-
-
-def test_a_value_that_is_two_parts_has_two_offsets():
-    chain = [node("Exp", "x", "a"), node("Sin", "x", "b"), node("Concat", "a b a", "y", axis=0)]
-    groups = groups_of(load(chain, [16, 3]))
-    join: Group = groups[-1]
-    assert join.kind == "view"
-    assert [v.name for v in join.inputs] == ["a", "b", "a"]
-    assert join.offsets == (0, 192, 384)

@@ -75,7 +75,7 @@ KERNELS = {
     "light_inception_v1": 75,
     "light_inception_v2": 84,
     "light_resnet50": 57,
-    "light_shufflenet": 59,
+    "light_shufflenet": 56,
     "light_squeezenet": 31,
     "light_vgg19": 25,
     "light_zfnet512": 14,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import count
+from math import prod
 
 import numpy as np
 import pytest
@@ -30,9 +31,18 @@ def view(source: Value, result: Value) -> Group:
     return Group("view", [], [source], [result])
 
 
-def concat(parts: list[Value], result: Value) -> Group:
+def concat(parts: list[Value], result: Value, extends: bool = False) -> Group:
     offsets = np.cumsum([0] + [value_bytes(p) for p in parts[:-1]])
-    return Group("view", [], parts, [result], tuple(int(o) for o in offsets))
+    return Group("view", [], parts, [result], tuple(int(o) for o in offsets), extends)
+
+
+def part(source: Value, result: Value, start: int) -> Group:
+    return Group("part", [], [source], [result], start=start)
+
+
+def framed(sources: list[list[Value]], result: Value) -> list[Group]:
+    """Kernels that write one row each of ``result``."""
+    return [Group("kernel", [], reads, [result], begin=(row, 0)) for row, reads in enumerate(sources)]
 
 
 # ---------------------------------------------------------------------------- a model of memory
@@ -78,7 +88,8 @@ def simulate(graph: Graph) -> None:
     needs = []
     for k, call in enumerate(arrangement.calls):
         pairs = tuple((i, o) for i in range(len(call.inputs)) for o in range(len(call.outputs)))
-        needs.append(Needs(64 * (k % 3), 32 * (k % 4), pairs if graph.in_place and call.kind == "kernel" else ()))
+        may = graph.in_place and call.kind == "kernel" and call.begin is None
+        needs.append(Needs(64 * (k % 3), 32 * (k % 4), pairs if may else ()))
     plan = plan_memory(arrangement, needs, THREADS)
     assert plan.live_bytes <= plan.arena_bytes
     machine = Machine(graph, {"arena": plan.arena_bytes})
@@ -88,6 +99,10 @@ def simulate(graph: Graph) -> None:
 
     def content(v: Value) -> np.ndarray:
         return machine.region(plan.slots[v], value_bytes(v))
+
+    def made(call: Group, array: np.ndarray) -> np.ndarray:
+        """The bytes of an output that the call makes: all, or those of its row."""
+        return array if call.begin is None else array.reshape(call.outputs[0].shape)[call.begin[0]]
 
     for v in graph.inputs:
         if v in plan.slots:
@@ -103,6 +118,8 @@ def simulate(graph: Graph) -> None:
             for g in graph.groups:
                 if g.kind == "view" and g.outputs[0] is v:
                     truth[v] = np.concatenate([resolve(p) for p in g.inputs])
+                elif g.kind == "part" and g.outputs[0] is v:
+                    truth[v] = resolve(g.inputs[0])[g.start // 4 :][: value_bytes(v) // 4]
         return truth[v]
 
     start = 0
@@ -115,8 +132,9 @@ def simulate(graph: Graph) -> None:
         for k in epoch:
             call, need = arrangement.calls[k], needs[k]
             for v in call.outputs:
-                truth[v] = resolve(call.inputs[0]).copy() if call.kind == "copy" else machine.fresh(v)
-                content(v)[:] = truth[v]
+                fresh = resolve(call.inputs[0]).copy() if call.kind == "copy" else machine.fresh(v)
+                made(call, truth.setdefault(v, fresh))[:] = made(call, fresh)
+                made(call, content(v))[:] = made(call, truth[v])
             machine.region(Slot("arena", 0, plan.shared[k]), need.shared_bytes)[:] = -1
             stride = plan.thread_bytes[k]
             assert stride >= need.thread_bytes and stride % 64 == 0
@@ -125,7 +143,8 @@ def simulate(graph: Graph) -> None:
             call, need = arrangement.calls[k], needs[k]
             mine = [plan.slots[v] for v in call.outputs]
             for v in call.outputs:
-                assert np.array_equal(content(v), truth[v]), f"{v} was overwritten in its own epoch"
+                same = np.array_equal(made(call, content(v)), made(call, truth[v]))
+                assert same, f"{v} was overwritten in its own epoch"
             for i, v in enumerate(call.inputs):
                 if constant(v) or any(plan.slots[v] == s and (i, o) in need.in_place for o, s in enumerate(mine)):
                     continue
@@ -157,22 +176,33 @@ def graphs(draw: st.DrawFn) -> Graph:
     known = [*inputs, *constants]
     groups: list[Group] = []
     for _ in range(draw(st.integers(1, 14))):
-        kind = draw(st.sampled_from(["kernel", "kernel", "kernel", "view", "concat"]))
+        kind = draw(st.sampled_from(["kernel", "kernel", "kernel", "view", "concat", "part", "frame"]))
         if kind == "kernel":
             sources = draw(st.lists(st.sampled_from(known), min_size=1, max_size=3))
             same = draw(st.booleans())
-            results = [new(sources[0].shape[0] if same else 16 * draw(st.integers(1, 4)))]
+            results = [new(prod(sources[0].shape) if same else 16 * draw(st.integers(1, 4)))]
             if draw(st.integers(0, 4)) == 0:
                 results.append(new(16 * draw(st.integers(1, 4))))
             groups.append(kernel(sources, *results))
         elif kind == "view":
             source = draw(st.sampled_from(known))
-            results = [new(source.shape[0])]
+            results = [new(prod(source.shape))]
             groups.append(view(source, results[0]))
+        elif kind == "part":
+            source = draw(st.sampled_from(known))
+            first = draw(st.integers(0, prod(source.shape) // 16 - 1))
+            results = [new(16 * draw(st.integers(1, prod(source.shape) // 16 - first)))]
+            groups.append(part(source, results[0], 64 * first))
+        elif kind == "frame":
+            reads = draw(st.lists(st.lists(st.sampled_from(known), min_size=1, max_size=2), min_size=2, max_size=3))
+            between = [new(16), new(16)]
+            results = [value(f"v{next(names)}", len(reads), 16 * draw(st.integers(1, 2))), *between]
+            rows = framed(reads, results[0])
+            groups += [rows[0], kernel(reads[1], between[0]), *rows[1:], kernel([between[0]], between[1])]
         else:
             parts = draw(st.lists(st.sampled_from(known), min_size=1, max_size=4))
-            results = [new(sum(p.shape[0] for p in parts))]
-            groups.append(concat(parts, results[0]))
+            results = [new(sum(prod(p.shape) for p in parts))]
+            groups.append(concat(parts, results[0], draw(st.booleans())))
         known += results
     outputs = draw(st.lists(st.sampled_from(known), min_size=1, max_size=3))
     return Graph(groups, inputs, outputs, constants, draw(st.booleans()))
@@ -239,6 +269,50 @@ def test_a_value_in_two_concatenations_is_copied_once() -> None:
     ab, ba = value("ab", 32), value("ba", 32)
     arrangement = arrange([kernel([x], a), kernel([x], b), concat([a, b], ab), concat([b, a], ba)], [x], [ab, ba], [])
     assert [g.kind for g in arrangement.calls] == ["kernel", "kernel", "copy", "copy"]
+
+
+def test_the_end_of_a_value_becomes_the_first_part_of_a_concatenation_without_a_copy() -> None:
+    x, whole, b, y = value("x", 16), value("whole", 1, 48, block=16), value("b", 1, 32, block=16), value("y", 1)
+    first, end, both = value("first", 1, 32, block=16), value("end", 1, 16, block=16), value("both", 1, 48, block=16)
+    groups = [kernel([x], whole), part(whole, first, 0), part(whole, end, 128), kernel([first], b)]
+    groups += [concat([end, b], both, extends=True), kernel([both], y)]
+    arrangement = arrange(groups, [x], [y], [])
+    assert [g.kind for g in arrangement.calls] == ["kernel"] * 3
+    plan = plan_memory(arrangement, [Needs()] * 3)
+    assert plan.arena_bytes == 128 + value_bytes(both)
+    offsets = [plan.slots[v].offset - plan.slots[whole].offset for v in (first, end, both, b)]
+    assert offsets == [0, 128, 128, 192]
+    simulate(Graph(groups, [x], [y]))
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_part_that_cannot_be_extended_is_copied(last: bool) -> None:
+    """Because it is not the end of its value, or because that is an input."""
+    x, whole, y = value("x", 32), value("whole", 32), value("y", 1)
+    end, both = value("end", 16), value("both", 32)
+    source = x if last else whole
+    groups = [kernel([x], whole), part(source, end, 64 if last else 0), concat([end, end], both, extends=True)]
+    groups.append(kernel([both, whole], y))
+    arrangement = arrange(groups, [x], [y], [])
+    assert [g.kind for g in arrangement.calls] == ["kernel", "copy", "copy", "kernel"]
+    simulate(Graph(groups, [x], [y]))
+
+
+def test_kernels_that_write_into_one_frame_share_its_memory_from_the_first_on() -> None:
+    x, a, joint, y = value("x", 16), value("a", 16), value("joint", 2, 16), value("y", 1)
+    rows = framed([[x], [a]], joint)
+    groups = [rows[0], kernel([x], a), rows[1], kernel([joint], y)]
+    plan = plan_memory(arrange(groups, [x], [y], []), [Needs()] * 4)
+    assert plan.arena_bytes == value_bytes(joint) + value_bytes(a)
+    assert plan.waits == (False, True, True, True)
+    simulate(Graph(groups, [x], [y]))
+
+
+@pytest.mark.parametrize("start", [32, 64, -64])
+def test_a_slice_that_is_no_part_is_refused(start: int) -> None:
+    x, a, y = value("x", 16), value("a", 32), value("y", 32)
+    with pytest.raises(InternalError, match="make this slice a kernel"):
+        arrange([kernel([x], a), part(a, y, start)], [x], [y], [])
 
 
 @pytest.mark.parametrize("source", ["input", "constant", "output"])
