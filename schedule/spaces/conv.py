@@ -32,6 +32,7 @@ from .common import (
     tile_parts,
 )
 from .general import general
+from .prologue import PLACES, Sizes, choose_block, divide, find_prologue, place_in_block
 from .winograd import winograd
 from .winograd_cost import MEMORY_BYTES_PER_CYCLE, Size, estimated_cycles
 
@@ -53,12 +54,13 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
         else:
             general(s, d, target)
         return
-    isolated = isolate_anchor(s)
+    prologue = find_prologue(s, anchor, lanes)
+    isolated = isolate_anchor(s, keep=[prologue] if prologue else [])
     if isolated is None:
         general(s, d, target)
         return
     out, conv = isolated
-    algorithms = ["direct", *(f"winograd{m}" for m in winograd_tiles(anchor, lanes))]
+    algorithms = ["direct", *(f"winograd{m}" for m in winograd_tiles(anchor, lanes, prologue is not None))]
     algorithm = d.choose("algorithm", algorithms, default_algorithm(anchor, algorithms, target))
     if algorithm != "direct":
         winograd(s, d, target, conv, out, int(algorithm.removeprefix("winograd")))
@@ -69,10 +71,16 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
     if flatten and d.choose(
         "flat_pixels", [False, True], gains_flat(window_y, window_x, channel_tiles, anchor, target)
     ):
-        (pixels,) = s.use_algorithm(conv, "flat", {})
+        *numbered, pixels = s.use_algorithm(conv, "flat", {})
         s.compute_inline(conv)
         conv = pixels
+        if prologue:
+            s.compute_inline(prologue)
+            (prologue,) = numbered
         window_y, window_x = flat_windows(window_y, window_x)
+    if prologue and d.choose("prologue", PLACES, "block") == "inline":
+        s.compute_inline(prologue)
+        prologue = None
     options, best = tile_options(window_y, window_x, channel_tiles, anchor, target)
     rows, columns, vectors = d.choose("tile", options, best)
     order = d.choose("order", ["channels", "rows"], "channels")
@@ -90,18 +98,38 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
     co_o, co_i = s.split(out, co, vectors, tail="guard")
     oh_o, oh_i = s.split(out, oh, rows, tail="guard")
     ow_o, ow_i = s.split(out, ow, columns, tail="guard")
-    outer = [n, co_o, oh_o, ow_o] if order == "channels" else [n, oh_o, co_o, ow_o]
+    cuts_y, cuts_x = window_y.border_cuts(rows) if rows > 1 else [], window_x.border_cuts(columns)
+    tail = tail_cut(co.extent, vectors)
+    shared = [n]
+    if prologue:
+        flat_rows = window_y.outputs == 1
+        sizes = Sizes.of(anchor, window_x if flat_rows else window_y, (rows, columns, vectors), flat_rows, lanes)
+        block = choose_block(d, sizes, target)
+        if flat_rows:
+            blocks, ow_o, cuts_b, cuts_x = divide(s, out, ow_o, block.tiles, cuts_x)
+        else:
+            blocks, oh_o, cuts_b, cuts_y = divide(s, out, oh_o, block.tiles, cuts_y)
+        parts, co_o, cuts_p, tail = divide(s, out, co_o, co_o.extent // block.parts, tail)
+        shared = [n, blocks, parts]
+    outer = [*shared, co_o, oh_o, ow_o] if order == "channels" else [*shared, oh_o, co_o, ow_o]
     s.reorder(out, [*outer, oh_i, ow_i, co_i, ci])
     s.compute_at(conv, out, ow_o)
     mark_tile(s, out, [oh_i, ow_i, co_i], ci)
-    s.partition(out, ow_o, window_x.border_cuts(columns))
+    s.partition(out, ow_o, cuts_x)
     if rows > 1:
-        s.partition(out, oh_o, window_y.border_cuts(rows))
-    s.partition(out, co_o, tail_cut(co.extent, vectors))
-    chunks = outer[0].extent * outer[1].extent * outer[2].extent
-    few = target.threads > 1 and chunks < 4 * target.threads
-    innermost = fuse_all(s, out, outer) if few else outer[-1]
-    s.parallel(out, innermost if few else fuse_all(s, out, outer[:3]))
+        s.partition(out, oh_o, cuts_y)
+    s.partition(out, co_o, tail)
+    if prologue:
+        s.partition(out, blocks, cuts_b)
+        s.partition(out, parts, cuts_p)
+        place_in_block(s, prologue, out, parts, lanes)
+        innermost = outer[-1]
+        s.parallel(out, fuse_all(s, out, shared))
+    else:
+        chunks = outer[0].extent * outer[1].extent * outer[2].extent
+        few = target.threads > 1 and chunks < 4 * target.threads
+        innermost = fuse_all(s, out, outer) if few else outer[-1]
+        s.parallel(out, innermost if few else fuse_all(s, out, outer[:3]))
 
     if d.choose("prefetch_operands", [False, True], True):
         for source in out.inputs():
@@ -263,14 +291,14 @@ def default_algorithm(anchor: Compute, algorithms: list[str], target: Target) ->
     return min(costs, key=lambda name: costs[name])
 
 
-def winograd_tiles(anchor: Compute, lanes: int) -> list[int]:
+def winograd_tiles(anchor: Compute, lanes: int, prologue: bool = False) -> list[int]:
     """The m of the F(m, r) that compute this convolution in whole vectors (:mod:`luthier.te.ops.winograd`).
 
-    None of them may where it is to be exact.
+    None of them may where it is to be exact. prologue: the data are a stage that can be inlined in their transform.
     """
     data, weights = anchor.inputs()[0], anchor.inputs()[-1]
     constant = isinstance(weights, Placeholder) and weights.constant
-    if not (applies(anchor) and anchor.shape[4] == lanes and constant and isinstance(data, Placeholder)):
+    if not (applies(anchor) and anchor.shape[4] == lanes and constant and (prologue or isinstance(data, Placeholder))):
         return []
     if not allows(anchor, "winograd"):
         return []

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ...target import Target
+from ...te.tensor import Compute
 from ..axis import LoopAxis
 from ..decide import Decider
 from ..schedule import Schedule
@@ -83,8 +84,11 @@ def choose(d: Decider, size: Size, target: Target) -> Choice:
 def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m: int) -> None:
     """Schedule ``conv``, a stage that ``out`` reads element by element, as F(m x m, r x r)."""
     size = Size.of(conv.tensor, m)
+    source = conv.tensor.inputs()[0]
     rows, data, filter_rows, kernel, product, columns = s.use_algorithm(conv, "winograd", {"m": m})
     s.compute_inline(conv)
+    if isinstance(source, Compute):  # read about twice in all, so that a buffer for it would not pay
+        s.compute_inline(source)
     product_tile = s.cache_write(product)
     c = choose(d, size, target)
 
