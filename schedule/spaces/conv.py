@@ -98,33 +98,29 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
     co_o, co_i = s.split(out, co, vectors, tail="guard")
     oh_o, oh_i = s.split(out, oh, rows, tail="guard")
     ow_o, ow_i = s.split(out, ow, columns, tail="guard")
-    cuts_y, cuts_x = window_y.border_cuts(rows) if rows > 1 else [], window_x.border_cuts(columns)
-    tail = tail_cut(co.extent, vectors)
-    shared = [n]
+    cuts = {
+        ow_o: window_x.border_cuts(columns),
+        oh_o: window_y.border_cuts(rows) if rows > 1 else [],
+        co_o: tail_cut(co.extent, vectors),
+    }
+    around = [n]
     if prologue:
-        flat_rows = window_y.outputs == 1
-        sizes = Sizes.of(anchor, window_x if flat_rows else window_y, (rows, columns, vectors), flat_rows, lanes)
-        block = choose_block(d, sizes, target)
-        if flat_rows:
-            blocks, ow_o, cuts_b, cuts_x = divide(s, out, ow_o, block.tiles, cuts_x)
-        else:
-            blocks, oh_o, cuts_b, cuts_y = divide(s, out, oh_o, block.tiles, cuts_y)
-        parts, co_o, cuts_p, tail = divide(s, out, co_o, co_o.extent // block.parts, tail)
-        shared = [n, blocks, parts]
-    outer = [*shared, co_o, oh_o, ow_o] if order == "channels" else [*shared, oh_o, co_o, ow_o]
+        along, window = (ow_o, window_x) if window_y.outputs == 1 else (oh_o, window_y)
+        block = choose_block(d, Sizes.of(anchor, window, along.extent, vectors, lanes), target)
+        parts, co_o = divide(s, out, co_o, co_o.extent // block.parts, cuts)
+        blocks, within = divide(s, out, along, block.tiles, cuts)
+        oh_o, ow_o = (oh_o, within) if along is ow_o else (within, ow_o)
+        around = [n, parts, blocks]
+    outer = [*around, co_o, oh_o, ow_o] if order == "channels" else [*around, oh_o, co_o, ow_o]
     s.reorder(out, [*outer, oh_i, ow_i, co_i, ci])
     s.compute_at(conv, out, ow_o)
     mark_tile(s, out, [oh_i, ow_i, co_i], ci)
-    s.partition(out, ow_o, cuts_x)
-    if rows > 1:
-        s.partition(out, oh_o, cuts_y)
-    s.partition(out, co_o, tail)
+    for axis, points in cuts.items():
+        s.partition(out, axis, points)
     if prologue:
-        s.partition(out, blocks, cuts_b)
-        s.partition(out, parts, cuts_p)
-        place_in_block(s, prologue, out, parts, lanes)
+        place_in_block(s, prologue, out, blocks, lanes)
         innermost = outer[-1]
-        s.parallel(out, fuse_all(s, out, shared))
+        s.parallel(out, fuse_all(s, out, around))
     else:
         chunks = outer[0].extent * outer[1].extent * outer[2].extent
         few = target.threads > 1 and chunks < 4 * target.threads
@@ -156,6 +152,8 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
         rolled, step = s.split(conv, rolled, steps)
         s.unroll(conv, step)
     mark_tile(s, conv, spatial, lane)
+    if prologue and block.ahead:
+        s.prefetch(conv, max(prologue.inputs(), key=lambda x: x.elements), reduced[0], 1, blocks)
     if ahead:
         panel = prod(a.extent for a in anchor.reduce_axes) // (steps if rolled is not reduced[-1] else 1)
         s.prefetch(conv, anchor.inputs()[-1], rolled, panel)

@@ -12,10 +12,9 @@ Winograd's input transform reads each element about twice, and computes the prol
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from math import ceil, prod
+from math import log2, prod
 
 from ...target import Target
 from ...te.expr import Read, Reduce
@@ -27,13 +26,16 @@ from ..stage import Stage
 from .common import Window, inline_elementwise
 
 PLACES = ["block", "inline"]
-VECTOR_CYCLES = 2.0
-"""Computing a vector of a prologue: a load, a few operations, a store."""
+NEAR_CYCLES, FAR_CYCLES = 3.5, 7.0
+"""Computing a vector of a prologue whose data were asked for ahead, or come from the third-level cache."""
 
-L3_BYTES_PER_CYCLE = 14.0
-L2_BYTES_PER_CYCLE = 24.0
-BLOCK_CYCLES = 150.0
-"""What a block takes beside that: loops begin and end, and memory is asked for anew."""
+BLOCK_CYCLES = 300.0
+WEIGHT_BYTES_PER_CYCLE = 120.0
+"""What a block takes beside: loops begin and end, and products go through all weights, which are read ahead."""
+
+LARGE = 1 / 16
+CROWDING = 0.02
+"""The share of the second-level cache that a block may take at no cost, and what each doubling beyond that costs."""
 
 
 def find_prologue(s: Schedule, anchor: Compute, lanes: int) -> Stage | None:
@@ -58,114 +60,125 @@ class Sizes:
     Blocks divide one dimension: rows, or pixels where they are numbered in one.
 
     images, tiles  how many images, and register tiles along that dimension
-    tile_outputs   outputs of a tile in it
     channel_tiles  register tiles of output channels
     line_vectors   vectors of data for one position in that dimension, all channels
     window         that dimension
     steps          vector multiply-adds for one position of it and one register tile of channels
     weight_bytes   all weights
+    taps           taps of the whole window
     """
 
     images: int
     tiles: int
-    tile_outputs: int
     channel_tiles: int
     line_vectors: int
     window: Window
     steps: int
     weight_bytes: int
+    taps: int
 
     @staticmethod
-    def of(conv: Compute, window: Window, tile: tuple[int, int, int], one_row: bool, lanes: int) -> Sizes:
-        """tile: rows, columns and vectors of the register tile; one_row: pixels are numbered in one dimension."""
-        data, weights = conv.inputs()[0], conv.inputs()[-1]
-        rows, columns, vectors = tile
-        outputs = columns if one_row else rows
-        across_in, across_out = (1, 1) if one_row else (data.shape[3], conv.shape[3])
-        steps = across_out * vectors * prod(a.extent for a in conv.reduce_axes)
+    def of(conv: Compute, window: Window, tiles: int, vectors: int, lanes: int) -> Sizes:
+        """window, tiles: of the dimension that blocks divide; vectors: of a register tile."""
+        data = conv.inputs()[0]
+        images, blocks, height, width, block = conv.shape
+        reduced = [a.extent for a in conv.reduce_axes]
         return Sizes(
-            conv.shape[0],
-            -(-window.outputs // outputs),
-            outputs,
-            -(-conv.shape[1] * conv.shape[4] // (lanes * vectors)),
-            data.shape[1] * across_in * data.shape[4] // lanes,
+            images,
+            tiles,
+            -(-blocks * block // (lanes * vectors)),
+            prod(data.shape[1:]) // (window.inputs * lanes),
             window,
-            steps,
-            weights.size_bytes,
+            height * width // window.outputs * vectors * prod(reduced),
+            conv.inputs()[-1].size_bytes,
+            reduced[1] * reduced[2],
         )
+
+    def outputs(self, tiles: int) -> int:
+        """Positions that the largest block of so many tiles has."""
+        return min(tiles * -(-self.window.outputs // self.tiles), self.window.outputs)
 
     def block_vectors(self, tiles: int) -> int:
         """Vectors of data under the windows of a block."""
-        outputs = min(tiles * self.tile_outputs, self.window.outputs)
-        span = (outputs - 1) * self.window.stride + (self.window.taps - 1) * self.window.dilation + 1
-        return self.line_vectors * min(span, self.window.inputs)
+        w = self.window
+        span = (self.outputs(tiles) - 1) * w.stride + (w.taps - 1) * w.dilation + 1
+        return self.line_vectors * min(span, w.inputs)
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """tiles: register tiles of a block along rows (or pixels in one dimension); parts: of its output channels, each
-    computed by one thread, which computes the prologue for itself."""
+    """What the space decides.
+
+    tiles   register tiles of a block, along rows or along pixels in one dimension
+    parts   parts of the output channels, so that threads can share an image that has few blocks; each part computes the
+            prologue for itself
+    ahead   ask for the data of the next block during the products of one
+    """
 
     tiles: int
     parts: int
+    ahead: bool
 
 
 def choose_block(d: Decider, sizes: Sizes, target: Target) -> Block:
-    """Ask for the size of a block, and for how many threads share it."""
+    """Ask for the decisions, with the estimate's best as the defaults."""
     best = best_block(sizes, target)
     tiles = d.choose("prologue_tiles", tile_options(sizes), best.tiles)
     parts = d.choose("channel_parts", part_options(sizes, target), best.parts)
-    return Block(tiles, parts)
+    asks = tiles < sizes.tiles and sizes.taps == 1  # with more taps it would ask again for each
+    return Block(tiles, parts, asks and d.choose("prefetch_prologue", [False, True], True))
 
 
 def tile_options(sizes: Sizes) -> list[int]:
-    """Register tiles of a block: the even divisions of all, and a few more."""
-    whole = sizes.tiles
-    even = {-(-whole // k) for k in range(1, whole + 1)}
-    return sorted(even if len(even) <= 16 else {b for b in even if whole % b == 0 or b <= 8})
+    """Register tiles of a block: what divides all of them into equal numbers, but for the last."""
+    even = {-(-sizes.tiles // k) for k in range(1, sizes.tiles + 1)}
+    return sorted(even if len(even) <= 16 else {b for b in even if sizes.tiles % b == 0 or b <= 8})
 
 
 def part_options(sizes: Sizes, target: Target) -> list[int]:
+    """Numbers of equal parts of the output channels, no more than threads."""
     return [p for p in range(1, target.threads + 1) if sizes.channel_tiles % p == 0]
 
 
 @lru_cache(maxsize=4096)
 def best_block(sizes: Sizes, target: Target) -> Block:
     """The block with the least estimate."""
-    blocks = [Block(t, p) for p in part_options(sizes, target) for t in tile_options(sizes)]
+    blocks = [
+        Block(tiles, parts, tiles < sizes.tiles and sizes.taps == 1)
+        for parts in part_options(sizes, target)
+        for tiles in tile_options(sizes)
+    ]
     return min(blocks, key=lambda b: _cycles(b, sizes, target))
 
 
 def _cycles(block: Block, sizes: Sizes, target: Target) -> float:
     """The slowest thread's time."""
-    count = -(-sizes.tiles // block.tiles)
-    chunks = sizes.images * count * block.parts
-    taken = ceil(chunks / target.threads)
+    chunks = sizes.images * block.parts * -(-sizes.tiles // block.tiles)
+    taken = -(-chunks // target.threads)
     vectors = sizes.block_vectors(block.tiles)
-    held = vectors * target.vector_bits // 8
-    products = min(block.tiles * sizes.tile_outputs, sizes.window.outputs) * sizes.steps * sizes.channel_tiles / block.parts
-    if sizes.tiles % block.tiles:  # the last one is smaller; with one thread, blocks together are what there is
-        products *= max(sizes.tiles / (block.tiles * count), 1.0 / target.threads if taken > 1 else 0.0)
-    weights = sizes.weight_bytes / block.parts
-    crowded = (held + weights) / (0.8 * target.l2_bytes) - 1.0
-    again = weights / (L2_BYTES_PER_CYCLE if crowded < 0 else L3_BYTES_PER_CYCLE)
-    products *= 1.0 + 0.2 * min(max(held / (0.6 * target.l2_bytes) - 1.0, 0.0), 1.0)
-    return taken * (products + vectors * VECTOR_CYCLES + 0.2 * again + BLOCK_CYCLES)
+    of_position = sizes.steps * sizes.channel_tiles / block.parts
+    products = min(taken * sizes.outputs(block.tiles), sizes.images * block.parts * sizes.window.outputs) * of_position
+    large = vectors * target.vector_bits / 8 / (LARGE * target.l2_bytes)
+    products *= 1.0 + CROWDING * max(log2(large), 0.0)
+    again = sizes.weight_bytes / block.parts / WEIGHT_BYTES_PER_CYCLE
+    prologue = vectors * (NEAR_CYCLES if block.ahead else FAR_CYCLES)
+    return products + taken * (prologue + again + BLOCK_CYCLES)
 
 
 def divide(
-    s: Schedule, out: Stage, axis: LoopAxis, size: int, cuts: Iterable[int]
-) -> tuple[LoopAxis, LoopAxis, list[int], list[int]]:
-    """Split a loop into blocks of ``size`` iterations; returns both loops, and the cuts of each in place of ``cuts``."""
+    s: Schedule, out: Stage, axis: LoopAxis, size: int, cuts: dict[LoopAxis, list[int]]
+) -> tuple[LoopAxis, LoopAxis]:
+    """Split a loop into (blocks, iterations of a block); its ``cuts`` become those of both loops."""
     whole = axis.extent
     outer, inner = s.split(out, axis, size, tail="guard")
     last = -(-whole // size) - 1
-    of_outer = {last} if whole % size else set()
-    of_inner = set()
-    for cut in cuts:
+    of_outer, of_inner = {last} if whole % size else set(), set()
+    for cut in cuts.pop(axis):
         of_outer |= {cut // size, -(-cut // size)}
         of_inner.add(cut % size)
-    return outer, inner, sorted(c for c in of_outer if 0 < c <= last), sorted(of_inner - {0})
+    cuts[outer] = sorted(c for c in of_outer if 0 < c <= last)
+    cuts[inner] = sorted(of_inner - {0})
+    return outer, inner
 
 
 def place_in_block(s: Schedule, prologue: Stage, out: Stage, axis: LoopAxis, lanes: int) -> None:
