@@ -211,7 +211,7 @@ def _transform_input(s: Schedule, rows: Stage, data: Stage, c: Choice) -> None:
     _unrolled(s, rows, [tile, channel, column, row], row_lane)
     if c.input_ahead:  # a large image: most tiles lie inside
         s.unswitch(rows)
-        s.prefetch(rows, rows.inputs()[0], None, c.input_ahead)
+        s.prefetch(rows, max(rows.inputs(), key=lambda x: x.elements), None, c.input_ahead)
 
 
 def _unrolled(s: Schedule, stage: Stage, axes: list[LoopAxis], lane: LoopAxis) -> None:
