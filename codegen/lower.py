@@ -21,7 +21,7 @@ from typing import TypeAlias
 from ..errors import ScheduleError
 from ..schedule.axis import LoopAxis, bound_axes
 from ..schedule.schedule import Schedule
-from ..schedule.stage import Stage
+from ..schedule.stage import Prefetching, Stage
 from ..te import dtype as dt
 from ..te.expr import (
     Const,
@@ -52,6 +52,7 @@ from .scope import Scope, narrowed, ranges
 STACK_LIMIT_BYTES = 32 * 1024
 """Larger buffers of an attached stage live in the thread's scratch memory."""
 
+LINE_BYTES = 64
 L2_CACHE = 2
 """Prefetched lines go there: a panel is as large as the first-level cache, which holds the one in use."""
 
@@ -399,23 +400,21 @@ class _Lowering:
         """What a loop asks for ahead of time: a line for each vector read, at each point of the loops inside."""
         parts = []
         for p in stage.prefetches:
-            if p.axis is not leaf or (p.distance and leaf.var not in scope.bounds):
+            if p.axis is not leaf or (p.along is leaf and p.distance and leaf.var not in scope.bounds):
                 continue
-            written = Read(stage.tensor, tuple(a.var for a in stage.tensor.axes), stage.tensor.dtype)
-            for access in (written, *stage.reads()):
-                if access.source is p.source:
-                    parts.append(self._prefetch(stage, access, leaf, p.distance, inner, scope))
+            for access in self.schedule.accesses(stage, p.source):
+                parts.append(self._prefetch(stage, access, p, inner, scope))
         return seq(*parts)
 
-    def _prefetch(
-        self, stage: Stage, access: Read, leaf: LoopAxis, distance: int, inner: Sequence[LoopAxis], scope: Scope
-    ) -> Stmt:
-        ahead = {leaf.var: leaf.var + distance}
+    def _prefetch(self, stage: Stage, access: Read, p: Prefetching, inner: Sequence[LoopAxis], scope: Scope) -> Stmt:
+        ahead = {p.along.var: p.along.var + p.distance}
         write = access.source is stage.tensor
         wanted = substitute(access, stage.coordinates())
+        if p.along is not p.axis:  # its variable may stand for an expression: that of a part of a fused loop
+            wanted, ahead = substitute(wanted, ahead), {}
         used = self.vars(wanted)
         around = [x for x in inner if any(a.var in used for a in bound_axes(x))]
-        vectors = [x for x in around if x.annotation == "vectorize"]
+        vectors = [x for x in around if x.annotation == "vectorize" or self._within_line(x, wanted)]
         start = replace(scope, values={**scope.values, **{x.var: const(0) for x in vectors}})
 
         def one(sc: Scope, _: Guards) -> Stmt:
@@ -424,6 +423,15 @@ class _Lowering:
             return Prefetch(place.source, tuple(substitute(i, ahead) for i in place.indices), L2_CACHE, write)
 
         return self.loops(stage, [x for x in around if x not in vectors], start, [], one, attached=False)
+
+    def _within_line(self, leaf: LoopAxis, read: Expr) -> bool:
+        """Whether a loop runs along the last dimension of a row-major tensor alone, and that fits in one cache line."""
+        assert isinstance(read, Read)
+        source = read.source
+        layout = self.schedule.layouts.get(source) if isinstance(source, Placeholder) else self.schedule[source].layout
+        if layout is not None or source.shape[-1] * dt.size_bytes(source.dtype) > LINE_BYTES:
+            return False
+        return not any(leaf.var in self.vars(i) for i in read.indices[:-1])
 
     # ------------------------------------------------------------------ memory
 

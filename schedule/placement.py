@@ -197,7 +197,14 @@ class Placement(ScheduleState):
         st.scope = scope
 
     @primitive
-    def prefetch(self, stage: StageLike, tensor: StageLike, axis: AxisLike | None, distance: int) -> None:
+    def prefetch(
+        self,
+        stage: StageLike,
+        tensor: StageLike,
+        axis: AxisLike | None,
+        distance: int,
+        along: AxisLike | None = None,
+    ) -> None:
         """Ask for memory ahead of its use: what ``axis`` reads of a tensor ``distance`` iterations later.
 
         ``axis`` is a loop of the stage; None stands for the loop of its consumer inside which it is computed. For the
@@ -210,8 +217,11 @@ class Placement(ScheduleState):
 
         Past the end of the loop it goes on in the same step through memory, into what the layout stores there: with
         a packed tensor, the next panel. A prefetch never faults. Loops inside of ``axis`` that the reads depend on are
-        run for it too; a vectorised one counts as one cache line. With distance 0, it asks for what an iteration reads
-        after it has computed the stages inside of it.
+        run for it too; a vectorised one, or one that stays within 64 bytes, counts as one cache line. With distance 0, it
+        asks for what an iteration reads after it has computed the stages inside of it.
+
+        ``along`` is a spatial loop of a consumer, of which ``distance`` then counts the iterations. What the stage reads
+        through a stage that is computed there may be asked for too: the input of the next block, while one is in use.
         """
         st = self[stage]
         a = self._attach_loop(st) if axis is None else self._leaf(st, axis, "prefetch")
@@ -220,14 +230,25 @@ class Placement(ScheduleState):
             raise ScheduleError(
                 f"prefetch({source.name}): distance is {distance!r}; it must be 0 or a positive integer"
             )
-        if source not in (*st.inputs(), st.tensor):
+        if not self.accesses(st, source):
             names = ", ".join(i.name for i in st.inputs())
             raise ScheduleError(
                 f"prefetch({source.name}): stage {st.name} neither reads nor makes it; it reads {names}"
             )
         if a.annotation in ("unroll", "vectorize"):
             raise ScheduleError(f"prefetch({source.name}): {a.name} is marked {a.annotation}; name a loop around it")
-        st.prefetches.append(Prefetching(source, a, distance))
+        st.prefetches.append(Prefetching(source, a, distance, a if along is None else self._loop_around(st, along)))
+
+    def _loop_around(self, stage: Stage, axis: AxisLike) -> LoopAxis:
+        """A loop of the stage inside whose loops another one is computed, or a part of one that was fused."""
+        if stage.attach is None:
+            raise ScheduleError(f"prefetch({stage.name}): it is not computed inside another stage; leave out along")
+        found = self._axis(stage.attach[0], axis)
+        if found.split is not None:
+            raise ScheduleError(
+                f"prefetch({stage.name}): {found.name} is no loop any more; the loops are {stage.attach[0].loop_names()}"
+            )
+        return found
 
     def _attach_loop(self, stage: Stage) -> LoopAxis:
         if stage.attach is None:

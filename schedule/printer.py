@@ -48,7 +48,7 @@ def _stage_lines(schedule: Schedule, stage: Stage, depth: int) -> list[str]:
 
 def _prefetch_lines(stage: Stage, leaf: LoopAxis, depth: int) -> list[str]:
     asked = [p for p in stage.prefetches if p.axis is leaf]
-    return [f"{'  ' * depth}prefetch {p.source.name}, {leaf.name} + {p.distance}" for p in asked]
+    return [f"{'  ' * depth}prefetch {p.source.name}, {p.along.name} + {p.distance}" for p in asked]
 
 
 def _loop_lines(leaf: LoopAxis, depth: int) -> list[str]:

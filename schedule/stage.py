@@ -17,11 +17,12 @@ Bounds = dict[Var, tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Prefetching:
-    """While ``axis`` runs, ask for what it will read of ``source`` ``distance`` iterations later."""
+    """While ``axis`` runs, ask for what it will read of ``source`` ``distance`` iterations of ``along`` later."""
 
     source: Source
     axis: LoopAxis
     distance: int
+    along: LoopAxis
 
 
 StageScope = Literal["auto", "register", "stack", "thread", "shared"]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TypeAlias, Union
 
 from ..errors import ScheduleError
-from ..te.expr import Axis
+from ..te.expr import Axis, Expr, Read, Var, substitute
 from ..te.tensor import Compute, Placeholder, Source
 from ..te.workload import Workload
 from .axis import LoopAxis
@@ -77,6 +77,24 @@ class ScheduleState:
             if all(i is axis.var for i in wanted):
                 return consumer, d
         return None
+
+    def accesses(self, stage: Stage, source: Source) -> list[Read]:
+        """Where a stage writes or reads a tensor, over its own axes. What it does not read itself, it may read through a
+        stage that is computed inside the loops of a consumer.
+        """
+        if source is stage.tensor:
+            return [Read(source, tuple(a.var for a in stage.tensor.axes), source.dtype)]
+        direct = [r for r in stage.reads() if r.source is source]
+        if direct:
+            return direct
+        found = []
+        for read in stage.reads():
+            producer = self[read.source] if isinstance(read.source, Compute) else None
+            if producer is not None and producer.attach is not None:
+                point: dict[Var, Expr] = {a.var: i for a, i in zip(producer.tensor.axes, read.indices, strict=True)}
+                wanted = [substitute(r, point) for r in producer.reads() if r.source is source]
+                found += [r for r in wanted if isinstance(r, Read)]
+        return found
 
     def tensor(self, name: str | Source | Stage) -> Source:
         """Find a stage's tensor or an input, by name or by itself."""

@@ -38,12 +38,11 @@ def inline_elementwise(s: Schedule, keep: Iterable[Stage] = ()) -> None:
             s.compute_inline(stage)
 
 
-def isolate_anchor(s: Schedule, keep: Sequence[Stage] = ()) -> tuple[Stage, Stage] | None:
-    """Inline what is elementwise around the anchor, but ``keep``; returns the output's stage and the one that computes
-    the anchor.
+def isolate_anchor(s: Schedule, keep: Iterable[Stage] = ()) -> tuple[Stage, Stage] | None:
+    """Inline what is elementwise around the anchor; returns the output's stage and the one that computes the anchor.
 
     The two differ, so that the anchor can be computed in registers inside the output's loops. None where the output has
-    another shape than the anchor.
+    another shape than the anchor. ``keep``: stages that stay as they are.
     """
     out, stage = output_of(s), s[s.workload.anchor]
     inline_elementwise(s, keep=[stage, *keep])

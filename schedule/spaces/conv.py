@@ -44,6 +44,7 @@ from .images import (
     unroll_row_of_taps,
     windows,
 )
+from .prologue import PLACES, Sizes, choose_block, divide, find_prologue, place_in_block
 from .row_taps import row_taps_cycles
 from .winograd import winograd
 from .winograd_cost import MEMORY_BYTES_PER_CYCLE, Size, estimated_cycles
@@ -67,25 +68,37 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
         else:
             general(s, d, target)
         return
-    isolated = isolate_anchor(s, run_time_weights(s, anchor))
+    prologue = find_prologue(s, anchor, lanes)
+    isolated = isolate_anchor(s, [*run_time_weights(s, anchor), *([prologue] if prologue else [])])
     if isolated is None:
         general(s, d, target)
         return
     out, conv = isolated
-    algorithms = ["direct", *(f"winograd{m}" for m in winograd_tiles(anchor, lanes))]
-    if anchor.shape[-1] == lanes and has_constant_weights(anchor) and row_taps.applies(anchor):
+    algorithms = ["direct", *(f"winograd{m}" for m in winograd_tiles(anchor, lanes, prologue is not None))]
+    if anchor.shape[-1] == lanes and has_constant_weights(anchor) and row_taps.applies(anchor) and not prologue:
         algorithms.append("row_taps")
     algorithm = d.choose("algorithm", algorithms, default_algorithm(anchor, tuple(algorithms), target))
     if algorithm == "direct":
-        direct(s, d, target, anchor, out, conv)
+        direct(s, d, target, anchor, out, conv, prologue)
     elif algorithm == "row_taps":
         taps_of_rows(s, d, target, out, conv)
     else:
         winograd(s, d, target, conv, out, int(algorithm.removeprefix("winograd")))
 
 
-def direct(s: Schedule, d: Decider, target: Target, anchor: Compute, out: Stage, conv: Stage) -> None:
-    """Schedule ``conv``, which computes ``anchor`` and which ``out`` reads element by element, as it is defined."""
+def direct(
+    s: Schedule,
+    d: Decider,
+    target: Target,
+    anchor: Compute,
+    out: Stage,
+    conv: Stage,
+    prologue: Stage | None = None,
+) -> None:
+    """Schedule ``conv``, which computes ``anchor`` and which ``out`` reads element by element, as it is defined.
+
+    prologue: the stage that computes its data, if one does.
+    """
     lanes, rank = target.lanes(), image_rank(anchor)
     window_y, window_x = windows(anchor)
     channel_tiles = anchor.shape[1] * (anchor.shape[-1] // lanes)
@@ -93,10 +106,16 @@ def direct(s: Schedule, d: Decider, target: Target, anchor: Compute, out: Stage,
     if flatten and d.choose(
         "flat_pixels", [False, True], gains_flat(window_y, window_x, channel_tiles, anchor, target)
     ):
-        (pixels,) = s.use_algorithm(conv, "flat", {})
+        *numbered, pixels = s.use_algorithm(conv, "flat", {})
         s.compute_inline(conv)
         conv = pixels
+        if prologue:
+            s.compute_inline(prologue)
+            (prologue,) = numbered
         window_y, window_x = flat_windows(window_y, window_x)
+    if prologue and d.choose("prologue", PLACES, "block") == "inline":
+        s.compute_inline(prologue)
+        prologue = None
     options, best = tile_options(window_y, window_x, channel_tiles, anchor, target)
     rows, columns, vectors = d.choose("tile", options, best)
     order = d.choose("order", ["channels", "rows"], "channels")
@@ -115,19 +134,35 @@ def direct(s: Schedule, d: Decider, target: Target, anchor: Compute, out: Stage,
     co_o, co_i = s.split(out, co, vectors, tail="guard")
     oh_o, oh_i = s.split(out, oh, rows, tail="guard")
     ow_o, ow_i = s.split(out, ow, columns, tail="guard")
+    cuts = {
+        ow_o: window_x.border_cuts(columns),
+        oh_o: window_y.border_cuts(rows) if rows > 1 else [],
+        co_o: tail_cut(co.extent, vectors),
+    }
+    around = [n, *outside]
+    if prologue:
+        along, window = (ow_o, window_x) if window_y.outputs == 1 else (oh_o, window_y)
+        block = choose_block(d, Sizes.of(anchor, window, along.extent, vectors, lanes), target)
+        parts, co_o = divide(s, out, co_o, co_o.extent // block.parts, cuts)
+        blocks, within = divide(s, out, along, block.tiles, cuts)
+        oh_o, ow_o = (oh_o, within) if along is ow_o else (within, ow_o)
+        around += [parts, blocks]
     inner = [co_o, oh_o, ow_o] if order == "channels" else [oh_o, co_o, ow_o]
-    s.reorder(out, [n, *outside, *inner, oh_i, ow_i, co_i, ci])
-    outer = [fuse_all(s, out, [n, *outside]), *inner]
+    s.reorder(out, [*around, *inner, oh_i, ow_i, co_i, ci])
+    outer = inner if prologue else [fuse_all(s, out, around), *inner]
     s.compute_at(conv, out, ow_o)
     mark_tile(s, out, [oh_i, ow_i, co_i], ci)
-    s.partition(out, ow_o, window_x.border_cuts(columns))
-    if rows > 1:
-        s.partition(out, oh_o, window_y.border_cuts(rows))
-    s.partition(out, co_o, tail_cut(co.extent, vectors))
-    chunks = outer[0].extent * outer[1].extent * outer[2].extent
-    few = target.threads > 1 and chunks < 4 * target.threads
-    innermost = fuse_all(s, out, outer) if few else outer[-1]
-    s.parallel(out, innermost if few else fuse_all(s, out, outer[:3]))
+    for axis, points in cuts.items():
+        s.partition(out, axis, points)
+    if prologue:
+        place_in_block(s, prologue, out, blocks, lanes)
+        innermost = outer[-1]
+        s.parallel(out, fuse_all(s, out, around))
+    else:
+        chunks = outer[0].extent * outer[1].extent * outer[2].extent
+        few = target.threads > 1 and chunks < 4 * target.threads
+        innermost = fuse_all(s, out, outer) if few else outer[-1]
+        s.parallel(out, innermost if few else fuse_all(s, out, outer[:3]))
 
     if d.choose("prefetch_operands", [False, True], True):
         for source in out.inputs():
@@ -154,6 +189,8 @@ def direct(s: Schedule, d: Decider, target: Target, anchor: Compute, out: Stage,
         rolled, step = s.split(conv, rolled, steps)
         s.unroll(conv, step)
     mark_tile(s, conv, spatial, lane)
+    if prologue and block.ahead:
+        s.prefetch(conv, max(prologue.inputs(), key=lambda x: x.elements), reduced[0], 1, blocks)
     weights = pack_weights(s, anchor, conv, vectors * lanes, lanes)
     if ahead and weights is not None:
         panel = prod(a.extent for a in anchor.reduce_axes) // (steps if rolled is not reduced[-1] else 1)
@@ -306,12 +343,13 @@ def default_algorithm(anchor: Compute, algorithms: tuple[str, ...], target: Targ
     return min(costs, key=lambda name: costs[name])
 
 
-def winograd_tiles(anchor: Compute, lanes: int) -> list[int]:
+def winograd_tiles(anchor: Compute, lanes: int, prologue: bool = False) -> list[int]:
     """The m of the F(m, r) that compute this convolution in whole vectors (:mod:`luthier.te.ops.winograd`).
 
-    None of them may where it is to be exact.
+    None of them may where it is to be exact. prologue: the data are a stage that can be inlined in their transform.
     """
-    if not (applies(anchor) and anchor.shape[4] == lanes and has_constant_weights(anchor)):
+    fits = applies(anchor) and anchor.shape[4] == lanes and has_constant_weights(anchor)
+    if not fits or not (prologue or isinstance(anchor.inputs()[0], Placeholder)):
         return []
     if not allows(anchor, "winograd"):
         return []

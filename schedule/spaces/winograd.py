@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from ...target import Target
+from ...te.tensor import Compute
 from ..axis import LoopAxis
 from ..decide import Decider
 from ..schedule import Schedule
@@ -85,8 +86,11 @@ def choose(d: Decider, size: Size, target: Target) -> Choice:
 def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m: int) -> None:
     """Schedule ``conv``, a stage that ``out`` reads element by element, as F(m x m, r x r)."""
     size = Size.of(conv.tensor, m)
+    source = conv.tensor.inputs()[0]
     rows, data, filter_rows, kernel, product, columns = s.use_algorithm(conv, "winograd", {"m": m})
     s.compute_inline(conv)
+    if isinstance(source, Compute):  # read about twice in all, so that a buffer for it would not pay
+        s.compute_inline(source)
     product_tile = s.cache_write(product)
     c = choose(d, size, target)
 
@@ -219,7 +223,7 @@ def _transform_input(s: Schedule, rows: Stage, data: Stage, c: Choice) -> None:
     _unrolled(s, rows, [tile, channel, row] if large else [tile, channel, column, row], row_lane)
     if c.input_ahead:  # a large image: most tiles lie inside
         s.unswitch(rows)
-        s.prefetch(rows, rows.inputs()[0], None, c.input_ahead)
+        s.prefetch(rows, max(rows.inputs(), key=lambda x: x.elements), None, c.input_ahead)
 
 
 def _unrolled(s: Schedule, stage: Stage, axes: list[LoopAxis], lane: LoopAxis) -> None:

@@ -4,13 +4,14 @@ Without padding and strides, neither knows of rows. The stage numbers the pixels
 
     pixels    (n, c_o, 1, h * w, c_i)
 
-and the convolution itself reads it. In memory that is the image as it is.
+and the convolution itself reads it. In memory that is the image as it is. Data that are computed are numbered the same
+way, by a stage ``input`` between them and ``pixels``, so that any range of pixels of them can be computed at a time.
 """
 
 from __future__ import annotations
 
 from ...errors import ExpressionError
-from ..expr import Expr, Reduce, Var, substitute
+from ..expr import Expr, Read, Reduce, Var, const, rewrite, substitute
 from ..tensor import Compute, compute, reduce_axis
 from ..tensor import sum as reduce_sum
 
@@ -30,7 +31,7 @@ def applies(conv: Compute) -> bool:
 
 
 def flat(conv: Compute) -> Compute:
-    """The same convolution over pixels in one dimension: a compute of the same shape, over the stage ``pixels``.
+    """The same convolution over pixels in one dimension: a compute of the same shape, over the stages described above.
 
     Raises ExpressionError where :func:`applies` does not hold.
     """
@@ -42,6 +43,14 @@ def flat(conv: Compute) -> Compute:
     body = conv.body
     n, channels, height, width, lanes = conv.shape
     reduced = {a.var: reduce_axis(a.extent, a.name) for a in conv.reduce_axes}
+    data = conv.inputs()[0]
+    numbered = _numbered(data) if isinstance(data, Compute) else None
+
+    def redirected(e: Expr, pixel: Var) -> Expr | None:
+        if numbered is None or not isinstance(e, Read) or e.source is not data:
+            return None
+        b, c, _, _, lane = e.indices
+        return Read(numbered, (b, c, const(0, "int64"), pixel, lane), e.dtype)
 
     def sum_at(b: Var, c: Var, row: Var, pixel: Var, lane: Var) -> Reduce:
         place: dict[Var, Expr] = dict(
@@ -49,7 +58,8 @@ def flat(conv: Compute) -> Compute:
         )
         place |= {old: new.var for old, new in reduced.items()}
         where = None if body.where is None else substitute(body.where, place)
-        return reduce_sum(substitute(body.term, place), tuple(reduced.values()), where=where)
+        term = rewrite(substitute(body.term, place), lambda e: redirected(e, pixel))
+        return reduce_sum(term, tuple(reduced.values()), where=where)
 
     pixels = compute((n, channels, 1, height * width, lanes), sum_at, name="pixels", tag="flat_conv2d")
     return compute(
@@ -57,4 +67,14 @@ def flat(conv: Compute) -> Compute:
         lambda b, c, y, x, lane: pixels[b, c, 0, y * width + x, lane],
         name=conv.name,
         tag="flat",
+    )
+
+
+def _numbered(data: Compute) -> Compute:
+    """An image with its pixels in one dimension."""
+    n, channels, height, width, lanes = data.shape
+    return compute(
+        (n, channels, 1, height * width, lanes),
+        lambda b, c, row, pixel, lane: data[b, c, pixel // width, pixel % width, lane],
+        name="input",
     )

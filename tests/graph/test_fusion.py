@@ -35,7 +35,7 @@ def test_resnet50():
 
 def test_densenet_blocks_are_one_buffer():
     """Each concatenation is a view whose first part is the one before: a block's memory grows in place."""
-    groups = groups_of(load_model("light_densenet121"), 16, conv_prologues=True)
+    groups = groups_of(load_model("light_densenet121"), 16)
     found = kinds(groups)
     assert found.count("view Concat") == 58
     assert "kernel Concat" not in found
@@ -149,7 +149,7 @@ def test_normalisation_before_a_convolution_joins_it():
         node("Relu", "t", "y"),
     ]
     graph = load(chain, [1, 3, 4, 4], {**norm(8), "w1": weights(4, 3, 1, 1), "w2": weights(4, 8, 1, 1)})
-    joined, apart = groups_of(graph, conv_prologues=True), groups_of(graph)
+    joined, apart = groups_of(graph), groups_of(graph, conv_prologues="none")
     assert kinds(joined)[2:4] == ["view Concat", "kernel ScaleShift Relu Conv Relu"]
     assert kinds(apart)[2:5] == ["view Concat", "kernel ScaleShift Relu", "kernel Conv Relu"]
 
@@ -167,7 +167,29 @@ def test_a_pool_takes_what_follows_before_a_convolution_takes_what_precedes():
         conv("n", "w2", "y"),
     ]
     graph = load(chain, [1, 3, 5, 5], {**norm(8), "w1": weights(8, 3, 1, 1), "w2": weights(4, 8, 1, 1)})
-    assert kinds(groups_of(graph, conv_prologues=True))[1:3] == ["kernel MaxPool ScaleShift", "kernel Conv"]
+    assert kinds(groups_of(graph, conv_prologues="all"))[1:3] == ["kernel MaxPool ScaleShift", "kernel Conv"]
+
+
+def test_a_prologue_stays_apart_from_what_computes_it_in_no_block():
+    """A window of more than one pixel, groups, and channels that are not in blocks."""
+
+    def before(*taps, groups=1, block=4):
+        chain = [
+            conv("x", "w1", "a"),
+            conv("x", "w1", "c"),
+            node("Relu", "c", "d"),
+            node("Concat", "a d", "p", axis=1),
+            batch_norm("p", "n"),
+            conv("n", "w2", "y", group=groups, pads=[taps[0] // 2] * 4),
+        ]
+        constants = {**norm(8), "w1": weights(4, 3, 1, 1), "w2": weights(8, 8 // groups, *taps)}
+        return [g for g in kinds(groups_of(load(chain, [1, 3, 4, 4], constants), block)) if "ScaleShift" in g]
+
+    assert before(1, 1) == ["kernel ScaleShift Conv"]
+    assert before(3, 3) == ["kernel ScaleShift"]
+    assert before(1, 1, groups=2) == ["kernel ScaleShift"]
+    plain = load([batch_norm("x", "n"), conv("n", "w", "y")], [1, 3, 4, 4], {**norm(3), "w": weights(8, 3, 1, 1)})
+    assert kinds(groups_of(plain))[:2] == ["kernel ScaleShift", "kernel Conv"]
 
 
 def test_a_prologue_with_other_readers_is_stored():
@@ -179,7 +201,7 @@ def test_a_prologue_with_other_readers_is_stored():
         node("Add", "a c", "y"),
     ]
     graph = load(chain, [1, 8, 5, 5], {**norm(8), "w1": weights(8, 8, 1, 1), "w2": weights(8, 8, 1, 1)})
-    assert kinds(groups_of(graph, conv_prologues=True))[-4:] == [
+    assert kinds(groups_of(graph, conv_prologues="all"))[-4:] == [
         "kernel LayoutConvert ScaleShift Relu",
         "kernel Conv",
         "kernel Conv Add",
@@ -240,7 +262,7 @@ def batch_norm_16(source, target):
     st.lists(st.sampled_from(sorted(STEPS)), min_size=1, max_size=5),
     st.sampled_from([4, 8]),
     st.booleans(),
-    st.booleans(),
+    st.sampled_from(["none", "1x1", "all"]),
 )
 def test_groups_compute_what_the_graph_computes(steps, block, middle, prologues):
     """Random chains through passes, layouts, groups, workloads and views, against ONNX Runtime."""

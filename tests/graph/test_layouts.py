@@ -71,7 +71,7 @@ def conv(x, w, y, **attrs):
 MOVES = {"light_squeezenet": 1}
 KERNELS = {
     "light_bvlc_alexnet": 14,
-    "light_densenet121": 187,
+    "light_densenet121": 126,
     "light_inception_v1": 75,
     "light_inception_v2": 84,
     "light_resnet50": 57,

@@ -28,8 +28,9 @@ def conv_relu(
     residual=False,
     accuracy="fast",
     batch=1,
+    prologue=False,
 ):
-    """Convolution, bias, ReLU (and a residual add) in a channel-blocked layout."""
+    """Convolution, bias, ReLU (and a residual add) in a channel-blocked layout; before it a scale-shift and a ReLU."""
     h, w = size
     out_block = out_block or block
     shape = (batch, channels, h, w) if plain else (batch, -(-channels // block), h, w, block)
@@ -37,8 +38,15 @@ def conv_relu(
     padded = -(-outputs // out_block) * out_block
     weight = te.placeholder((padded, channels // groups, *kernel), name="w", constant=True)
     bias = te.placeholder((padded // out_block, out_block), name="b", constant=True)
+    inputs = [x, weight, bias]
+    data = x
+    if prologue:
+        scale, shift = (te.placeholder((shape[1], block), name=name, constant=True) for name in ("scale", "shift"))
+        inputs += [scale, shift]
+        scaled = te.compute(shape, lambda n, o, i, j, c: x[n, o, i, j, c] * scale[o, c] + shift[o, c], name="scaled")
+        data = te.compute(shape, lambda *i: te.maximum(scaled[i], 0.0), name="positive")
     y = conv(
-        x,
+        data,
         weight,
         in_channels=channels,
         out_channels=outputs,
@@ -50,7 +58,6 @@ def conv_relu(
         out_block=out_block,
         accuracy=accuracy,
     )
-    inputs = [x, weight, bias]
     skip = te.placeholder(y.shape, name="r")
 
     def result(n, o, i, j, c):
