@@ -14,7 +14,7 @@ from luthier.errors import Error
 from luthier.schedule.decide import Default
 from luthier.schedule.space import instantiate
 from luthier.target import Target
-from luthier.te.parser import parse_workload
+from luthier.te.parse import parse_workload
 from luthier.tuner.cost_model import Sample
 from luthier.tuner.database import Database
 from luthier.tuner.experience import machine_of, samples_from

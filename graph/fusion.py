@@ -5,10 +5,11 @@ Comes in: a graph with layouts. Goes out: groups in an order in which every inpu
 * **Epilogue**: an elementwise node joins the kernel that makes one of its operands, if nobody else reads that operand
   and it has the shape and layout of the result. Other operands (a residual, a bias) are inputs of the kernel; the
   kernel moves down to the place where they exist.
-* **Prologue**: an elementwise kernel whose only reader is a global pool joins it, or whose only reader is an ungrouped 1x1
-  convolution from channel blocks to channel blocks of the same size. Its schedule computes the prologue once for each
-  block of pixels, while the block is in the cache, which saves a pass over memory. With larger windows that pass is little
-  beside the convolution: measured, 3x3 gained or lost up to 5 %, so that they are left apart (``conv_prologues``).
+* **Prologue**: an elementwise kernel whose only reader is a global pool joins it, or whose only reader is an ungrouped
+  1x1 convolution from channel blocks to channel blocks of the same size. Its schedule computes the prologue once for
+  each block of pixels, while the block is in the cache, which saves a pass over memory. With larger windows that pass
+  is little beside the convolution: measured, 3x3 gained or lost up to 5 %, so that they are left apart
+  (``conv_prologues``).
 * **Channel shuffles** join the convolution after them: it reads another channel, at no cost.
 * **Layout changes** join elementwise kernels, pools and other movers of data, at either end, but not convolutions.
 * **Views**: reshapes, layout changes that leave memory as it is, and concatenations along the outermost dimension

@@ -217,11 +217,12 @@ class Placement(ScheduleState):
 
         Past the end of the loop it goes on in the same step through memory, into what the layout stores there: with
         a packed tensor, the next panel. A prefetch never faults. Loops inside of ``axis`` that the reads depend on are
-        run for it too; a vectorised one, or one that stays within 64 bytes, counts as one cache line. With distance 0, it
-        asks for what an iteration reads after it has computed the stages inside of it.
+        run for it too; a vectorised one, or one that stays within 64 bytes, counts as one cache line. With distance 0,
+        it asks for what an iteration reads after it has computed the stages inside of it.
 
-        ``along`` is a spatial loop of a consumer, of which ``distance`` then counts the iterations. What the stage reads
-        through a stage that is computed there may be asked for too: the input of the next block, while one is in use.
+        ``along`` is a spatial loop of a consumer, of which ``distance`` then counts the iterations. What the stage
+        reads through a stage that is computed there may be asked for too: the input of the next block, while one is in
+        use.
         """
         st = self[stage]
         a = self._attach_loop(st) if axis is None else self._leaf(st, axis, "prefetch")
@@ -246,7 +247,8 @@ class Placement(ScheduleState):
         found = self._axis(stage.attach[0], axis)
         if found.split is not None:
             raise ScheduleError(
-                f"prefetch({stage.name}): {found.name} is no loop any more; the loops are {stage.attach[0].loop_names()}"
+                f"prefetch({stage.name}): {found.name} is no loop any more; "
+                f"the loops are {stage.attach[0].loop_names()}"
             )
         return found
 

@@ -79,8 +79,9 @@ class ScheduleState:
         return None
 
     def accesses(self, stage: Stage, source: Source) -> list[Read]:
-        """Where a stage writes or reads a tensor, over its own axes. What it does not read itself, it may read through a
-        stage that is computed inside the loops of a consumer.
+        """Where a stage writes or reads a tensor, over its own axes.
+
+        What it does not read itself, it may read through a stage that is computed inside the loops of a consumer.
         """
         if source is stage.tensor:
             return [Read(source, tuple(a.var for a in stage.tensor.axes), source.dtype)]

@@ -15,7 +15,7 @@ from ..errors import Error
 from ..schedule.decide import Replay
 from ..schedule.space import instantiate
 from ..target import Target
-from ..te.parser import parse_workload
+from ..te.parse import parse_workload
 from .cost_model import Sample
 from .database import Database
 from .features import extract

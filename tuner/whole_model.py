@@ -26,7 +26,7 @@ from .record import relative_spread
 
 RACE_S = 4.0
 LEAST_ROUNDS = 5
-"""Fewer do not tell which build is faster; where the time ends, they are made all the same, but nothing is concluded."""
+"""Fewer do not tell which build is faster: where the time ends, they are made, but nothing is concluded."""
 LATE_ROUNDS = 2
 MOST_ROUNDS = 200
 LAYOUT_BYTES_PER_S = 4e8

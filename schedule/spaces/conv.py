@@ -15,7 +15,7 @@ from typing import cast
 from ...target import Target
 from ...te.ops import flat, row_taps
 from ...te.ops.winograd import applies, tile_sizes
-from ...te.tensor import Compute
+from ...te.tensor import Compute, Placeholder
 from ..algorithms import allows
 from ..axis import LoopAxis
 from ..decide import Decider

@@ -2,8 +2,8 @@
 
 A prologue is placed in one of two ways:
 
-    block    once for each block of pixels, all channels, into memory that stays in the second-level cache; all groups of
-             output channels of the block are computed from there
+    block    once for each block of pixels, all channels, into memory that stays in the second-level cache; all groups
+             of output channels of the block are computed from there
     inline   at each read of the convolution
 
 Padding is of the value after the prologue: taps on it are no part of the sum, and a block holds no more than the image.
