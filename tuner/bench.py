@@ -144,7 +144,9 @@ class Bench:
     # ------------------------------------------------------------------ timing
 
     def _cold_bytes(self, task: TuningTask) -> int:
-        return 4 * self.target.l3_bytes if task.constants_bytes > self.target.l3_bytes // 2 else 0
+        """How many bytes of constants go by until the same ones are read again; 0 where the caches hold them."""
+        l3_bytes = self.target.l3_bytes
+        return min(4 * l3_bytes, task.constants_bytes) if task.constants_bytes > l3_bytes // 2 else 0
 
     def _time(self, task: TuningTask, job: TimeJob) -> Outcome:
         """Load on one core, then time on those that the target has."""

@@ -127,6 +127,12 @@ class TestRoles:
             == ""
         )
 
+    def test_as_much_goes_by_as_in_the_model(self, matmul, host):
+        l3_bytes = host.l3_bytes
+        with Measurer(host, builders=1) as m:
+            for constants, cold in ((0, 0), (l3_bytes // 2, 0), (l3_bytes, l3_bytes), (99 * l3_bytes, 4 * l3_bytes)):
+                assert m._bench._cold_bytes(replace(matmul, constants_bytes=constants)) == cold
+
     def test_a_batch_is_built_as_one_by_one(self, matmul, host):
         jobs = [BuildJob(host, c.decisions) for c in candidates(matmul, host, 3)]
         wrong = BuildJob(host, {}, {"names": [], "steps": [["explode", {}]]})
