@@ -15,7 +15,7 @@ from typing import cast
 from ...target import Target
 from ...te.ops import flat, row_taps
 from ...te.ops.winograd import applies, tile_sizes
-from ...te.tensor import Compute, Placeholder
+from ...te.tensor import Compute
 from ..algorithms import allows
 from ..axis import LoopAxis
 from ..decide import Decider
@@ -40,6 +40,7 @@ from .images import (
     image_axes,
     image_rank,
     pack_weights,
+    reads_an_input,
     run_time_weights,
     unroll_row_of_taps,
     windows,
@@ -75,7 +76,8 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
         return
     out, conv = isolated
     algorithms = ["direct", *(f"winograd{m}" for m in winograd_tiles(anchor, lanes, prologue is not None))]
-    if anchor.shape[-1] == lanes and has_constant_weights(anchor) and row_taps.applies(anchor) and not prologue:
+    constant = anchor.shape[-1] == lanes and has_constant_weights(anchor)
+    if constant and reads_an_input(anchor) and row_taps.applies(anchor):
         algorithms.append("row_taps")
     algorithm = d.choose("algorithm", algorithms, default_algorithm(anchor, tuple(algorithms), target))
     if algorithm == "direct":
@@ -349,7 +351,7 @@ def winograd_tiles(anchor: Compute, lanes: int, prologue: bool = False) -> list[
     None of them may where it is to be exact. prologue: the data are a stage that can be inlined in their transform.
     """
     fits = applies(anchor) and anchor.shape[4] == lanes and has_constant_weights(anchor)
-    if not fits or not (prologue or isinstance(anchor.inputs()[0], Placeholder)):
+    if not fits or not (prologue or reads_an_input(anchor)):
         return []
     if not allows(anchor, "winograd"):
         return []

@@ -37,9 +37,14 @@ def cuts_vectors(anchor: Compute, lanes: int) -> bool:
 
 
 def has_constant_weights(anchor: Compute) -> bool:
-    """Whether the weights are known when the model is built, and the data are an input."""
-    data, weights = anchor.inputs()[0], anchor.inputs()[-1]
-    return isinstance(weights, Placeholder) and weights.constant and isinstance(data, Placeholder)
+    """Whether the weights are known when the model is built."""
+    weights = anchor.inputs()[-1]
+    return isinstance(weights, Placeholder) and weights.constant
+
+
+def reads_an_input(anchor: Compute) -> bool:
+    """Whether the data are an input, not computed by another stage."""
+    return isinstance(anchor.inputs()[0], Placeholder)
 
 
 def windows(anchor: Compute) -> tuple[Window, Window]:
