@@ -41,14 +41,14 @@ def test_a_prefetch_asks_for_one_line_a_vector_and_goes_on_past_the_loop():
 
 
 def test_a_prefetch_for_an_attached_stage_asks_for_all_that_its_next_tile_reads():
-    s = Schedule(matmul(4, 32, 6))
+    s = Schedule(matmul(4, 32, 40))
     local = s.cache_write("C")
     s.compute_at(local, "C", "i")
     s.prefetch(local, "A", None, 2)
     lines = body(s)
     at = next(n for n, line in enumerate(lines) if "prefetch" in line)
     assert lines[at].strip() == "prefetch A[i + 2, k] locality 2"
-    assert lines[at - 1].strip() == "for k in 0..6:"
+    assert lines[at - 1].strip() == "for k in 0..40:"
 
 
 def test_a_prefetch_of_a_stage_s_own_tensor_asks_for_what_it_will_write():
@@ -62,7 +62,7 @@ def test_a_prefetch_of_a_stage_s_own_tensor_asks_for_what_it_will_write():
     at = lines.index("prefetch C[i, j.o * 16] to write")
     assert lines[at - 1] == "for j.o in 0..2:"
     with pytest.raises(ScheduleError, match="neither reads nor makes it"):
-        s.prefetch("C", "A", "j.o", 0)
+        s.prefetch(local, "C", "k", 0)
 
 
 def test_a_prefetch_changes_no_result():
