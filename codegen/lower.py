@@ -402,7 +402,7 @@ class _Lowering:
         for p in stage.prefetches:
             if p.axis is not leaf or (p.along is leaf and p.distance and leaf.var not in scope.bounds):
                 continue
-            for access in self.schedule.accesses(stage, p.source):
+            for access in self.schedule.accesses(stage, p.source, p.along is not p.axis):
                 parts.append(self._prefetch(stage, access, p, inner, scope))
         return seq(*parts)
 
@@ -425,11 +425,11 @@ class _Lowering:
         return self.loops(stage, [x for x in around if x not in vectors], start, [], one, attached=False)
 
     def _within_line(self, leaf: LoopAxis, read: Expr) -> bool:
-        """Whether a loop runs along the last dimension of a row-major tensor alone, and that fits in one cache line."""
+        """Whether a loop runs along the last dimension of a row-major tensor alone, which is no more than a line."""
         assert isinstance(read, Read)
         source = read.source
         layout = self.schedule.layouts.get(source) if isinstance(source, Placeholder) else self.schedule[source].layout
-        if layout is not None or source.shape[-1] * dt.size_bytes(source.dtype) > LINE_BYTES:
+        if layout is not None or LINE_BYTES % (source.shape[-1] * dt.size_bytes(source.dtype)):
             return False
         return not any(leaf.var in self.vars(i) for i in read.indices[:-1])
 

@@ -220,7 +220,7 @@ class Placement(ScheduleState):
         run for it too; a vectorised one, or one that stays within 64 bytes, counts as one cache line. With distance 0,
         it asks for what an iteration reads after it has computed the stages inside of it.
 
-        ``along`` is a spatial loop of a consumer, of which ``distance`` then counts the iterations. What the stage
+        ``along`` is a spatial loop of the consumer, of which ``distance`` then counts the iterations. What the stage
         reads through a stage that is computed there may be asked for too: the input of the next block, while one is in
         use.
         """
@@ -231,7 +231,7 @@ class Placement(ScheduleState):
             raise ScheduleError(
                 f"prefetch({source.name}): distance is {distance!r}; it must be 0 or a positive integer"
             )
-        if not self.accesses(st, source):
+        if not self.accesses(st, source, along is not None):
             names = ", ".join(i.name for i in st.inputs())
             raise ScheduleError(
                 f"prefetch({source.name}): stage {st.name} neither reads nor makes it; it reads {names}"
@@ -246,10 +246,8 @@ class Placement(ScheduleState):
             raise ScheduleError(f"prefetch({stage.name}): it is not computed inside another stage; leave out along")
         found = self._axis(stage.attach[0], axis)
         if found.split is not None:
-            raise ScheduleError(
-                f"prefetch({stage.name}): {found.name} is no loop any more; "
-                f"the loops are {stage.attach[0].loop_names()}"
-            )
+            names = stage.attach[0].loop_names()
+            raise ScheduleError(f"prefetch({stage.name}): {found.name} is no loop any more; the loops are {names}")
         return found
 
     def _attach_loop(self, stage: Stage) -> LoopAxis:

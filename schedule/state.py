@@ -78,15 +78,15 @@ class ScheduleState:
                 return consumer, d
         return None
 
-    def accesses(self, stage: Stage, source: Source) -> list[Read]:
+    def accesses(self, stage: Stage, source: Source, through: bool = False) -> list[Read]:
         """Where a stage writes or reads a tensor, over its own axes.
 
-        What it does not read itself, it may read through a stage that is computed inside the loops of a consumer.
+        through: also what it reads by way of a stage that is computed inside the loops of a consumer.
         """
         if source is stage.tensor:
             return [Read(source, tuple(a.var for a in stage.tensor.axes), source.dtype)]
         direct = [r for r in stage.reads() if r.source is source]
-        if direct:
+        if direct or not through:
             return direct
         found = []
         for read in stage.reads():

@@ -192,7 +192,9 @@ def direct(
         s.unroll(conv, step)
     mark_tile(s, conv, spatial, lane)
     if prologue and block.ahead:
-        s.prefetch(conv, max(prologue.inputs(), key=lambda x: x.elements), reduced[0], 1, blocks)
+        for source in prologue.inputs():
+            if source.elements == prologue.tensor.elements:
+                s.prefetch(conv, source, reduced[0], 1, blocks)
     weights = pack_weights(s, anchor, conv, vectors * lanes, lanes)
     if ahead and weights is not None:
         panel = prod(a.extent for a in anchor.reduce_axes) // (steps if rolled is not reduced[-1] else 1)

@@ -6,6 +6,9 @@ A prologue is placed in one of two ways:
              of output channels of the block are computed from there
     inline   at each read of the convolution
 
+The products of a block ask for the data of the next one meanwhile, so that computing that does not wait for memory.
+That is the larger part of what a block gains.
+
 Padding is of the value after the prologue: taps on it are no part of the sum, and a block holds no more than the image.
 Winograd's input transform reads each element about twice, and computes the prologue there (:mod:`.winograd`).
 """

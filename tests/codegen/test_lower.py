@@ -51,6 +51,25 @@ def test_a_prefetch_for_an_attached_stage_asks_for_all_that_its_next_tile_reads(
     assert lines[at - 1].strip() == "for k in 0..40:"
 
 
+def test_a_prefetch_along_an_outer_loop_asks_for_what_a_stage_between_reads():
+    """One line for each row of 16 elements; past the last block it goes on through memory."""
+    x, w = te.placeholder((6, 2, 16), name="x"), te.placeholder((2, 16, 4), name="w")
+    o, i = te.reduce_axis(2, "o"), te.reduce_axis(16, "i")
+    y = te.compute(x.shape, lambda r, a, b: te.maximum(x[r, a, b], 0.0), name="y")
+    z = te.compute((6, 4), lambda r, j: te.sum(y[r, o, i] * w[o, i, j], (o, i)), name="z")
+    s = Schedule(te.workload(z))
+    local = s.cache_write("z")
+    block, row = s.split("z", "r", 3)
+    s.compute_at(local, "z", row)
+    s.compute_at("y", "z", block)
+    s.reorder(local, ["o", "i", "r", "j"])
+    s.prefetch(local, "x", "o", 1, along=block)
+    lines = body(s)
+    at = next(n for n, line in enumerate(lines) if "prefetch" in line)
+    assert lines[at].strip() == "prefetch x[r.o * 3 + r.i + 3, o, 0] locality 2"
+    assert lines[at - 1].strip() == "for o in 0..2:"
+
+
 def test_a_prefetch_of_a_stage_s_own_tensor_asks_for_what_it_will_write():
     s = Schedule(matmul(4, 32, 6))
     local = s.cache_write("C")

@@ -60,9 +60,41 @@ def batch() -> onnx.ModelProto:
     return net.model(net.add("Concat", a, b, axis=1), a)
 
 
+def dense() -> onnx.ModelProto:
+    """Convolutions with a prologue; they write into the buffer of which they read the other part."""
+    net = Net(x=(1, 16, 9, 7))
+    seen, channels = net.conv("x", 16, 32, strides=[2, 1]), 32
+    for size in (1, 3, 1):
+        scale, shift, mean = (net.weight(channels) for _ in range(3))
+        variance = net.constant(net.rng.uniform(0.5, 1.5, channels).astype(np.float32))
+        normal = net.add("Relu", net.add("BatchNormalization", seen, scale, shift, mean, variance))
+        made = net.conv(normal, channels, 16, size)
+        seen, channels = net.add("Concat", seen, made, axis=1), channels + 16
+    return net.model(net.add("GlobalAveragePool", seen))
+
+
+def test_a_dense_block_reads_and_writes_one_buffer() -> None:
+    report = luthier.compile(dense(), threads=1).report
+    assert report is not None
+    assert report.copies == 0
+    names = [task.name for task in report.tasks]
+    assert sum(name.startswith("scaleshift+relu+conv2d_1x1") for name in names) == 2
+    assert sum(name.startswith("scaleshift") and "conv2d" not in name for name in names) == 1  # before the 3x3
+
+
 @pytest.mark.parametrize(
     ("make", "threads"),
-    [(residual, 1), (residual, 2), (inception, 2), (shuffle, 2), (odd_concat, 1), (odd_concat, 2), (batch, 2)],
+    [
+        (dense, 1),
+        (dense, 2),
+        (residual, 1),
+        (residual, 2),
+        (inception, 2),
+        (shuffle, 2),
+        (odd_concat, 1),
+        (odd_concat, 2),
+        (batch, 2),
+    ],
 )
 def test_models_compute_what_onnx_says(make: Callable[[], onnx.ModelProto], threads: int) -> None:
     executable = check(make(), threads=threads)

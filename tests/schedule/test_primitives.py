@@ -219,6 +219,38 @@ def test_unswitch_is_for_stages_that_reduce_nothing():
         s.unswitch("C")
 
 
+def test_prefetch_along_a_loop_of_the_consumer():
+    s, local, block = in_blocks()
+    s.prefetch(local, "x", local.reduce_roots[0], 1, along=block)
+    assert "prefetch x, i.o + 1" in [line.strip() for line in str(s).splitlines()]
+    replayed = Schedule.replay(s.workload, s.to_json())
+    assert str(replayed) == str(s)
+
+
+def in_blocks():
+    """y = relu(x), in blocks of two rows of a product that is computed in them."""
+    x, w = te.placeholder((6, 16), name="x"), te.placeholder((16, 4), name="w")
+    k = te.reduce_axis(16, "k")
+    y = te.compute((6, 16), lambda i, j: te.maximum(x[i, j], 0.0), name="y")
+    z = te.compute((6, 4), lambda i, j: te.sum(y[i, k] * w[k, j], k), name="z")
+    s = Schedule(te.workload(z))
+    local = s.cache_write("z")
+    block, row = s.split("z", "i", 2)
+    s.compute_at(local, "z", row)
+    s.compute_at("y", "z", block)
+    return s, local, block
+
+
+def test_prefetch_along_errors():
+    s, local, block = in_blocks()
+    with pytest.raises(ScheduleError, match=r"\(z\): it is not computed inside another stage; leave out along"):
+        s.prefetch("z", local.tensor, "j", 1, along=block)
+    with pytest.raises(ScheduleError, match=r"i is no loop any more; the loops are i\.o, i\.i, j"):
+        s.prefetch(local, "x", "k", 1, along="i")
+    with pytest.raises(ScheduleError, match="neither reads nor makes it"):
+        s.prefetch("y", "w", "i", 1)
+
+
 def test_prefetch_errors():
     s = matmul()
     with pytest.raises(ScheduleError, match="not computed inside another stage; name a loop"):

@@ -29,3 +29,17 @@ def test_other_convolutions_are_refused(options):
     assert not applies(conv)
     with pytest.raises(ExpressionError, match="is not a 1x1 convolution of stride 1 without padding"):
         flat(conv)
+
+
+def test_computed_data_are_numbered_too():
+    workload = conv_relu(size=(3, 5), kernel=(1, 1), pad=0, channels=20, prologue=True)
+    conv = next(s for s in workload.stages if s.tag == "conv2d")
+    pixels = flat(conv).inputs()[0]
+    numbered = pixels.inputs()[0]
+    assert numbered.shape == (1, 2, 1, 15, 16)
+    inputs = [p for p in workload.inputs if p.name != "b"]
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(p.shape).astype(np.float32) for p in inputs]
+    (expected,) = evaluate(te.workload(conv, inputs), arrays)
+    (found,) = evaluate(te.workload(flat(conv), inputs), arrays)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
