@@ -122,7 +122,7 @@ def pack_weights(s: Schedule, anchor: Compute, reader: Stage, block: int, lanes:
     outer, lane = s.split(copy, outputs, lanes, tail="guard")
     s.reorder(copy, [outer, inputs, *kernel, lane])
     s.partition(copy, outer, tail_cut(source.shape[0], lanes))
-    s.vectorize(copy, lane)
+    s.unroll(copy, lane)  # neighbours come from afar: gathering them takes longer than one load after the other
     s.parallel(copy, fuse_all(s, copy, [outer, inputs]))
     return copy.tensor
 
