@@ -59,6 +59,13 @@ def fuse_all(s: Schedule, stage: Stage, axes: Sequence[LoopAxis]) -> LoopAxis:
     return fused
 
 
+def mark_tile(s: Schedule, stage: Stage, unrolled: list[LoopAxis], lane: LoopAxis) -> None:
+    """Unroll the loops of a register tile and vectorise its lanes."""
+    for a in unrolled:
+        s.unroll(stage, a)
+    s.vectorize(stage, lane)
+
+
 def tail_cut(extent: int, factor: int) -> list[int]:
     """Cut before the incomplete last iteration of a loop split by ``factor``, if there is one."""
     full = extent // factor

@@ -1,4 +1,4 @@
-"""Convolution and pooling over channel-blocked images, (N, C/c, H, W, c), also of one or three dimensions.
+"""Convolution over channel-blocked images, (N, C/c, H, W, c), also of one or three dimensions.
 
 Direct convolution: a register tile of ``rows x columns x vectors`` accumulators lives in registers over the whole
 reduction; weights are packed into the order in which the tile reads them; loops are cut where taps fall on padding, so
@@ -17,7 +17,6 @@ from ...te.ops import flat, row_taps
 from ...te.ops.winograd import applies, tile_sizes
 from ...te.tensor import Compute
 from ..algorithms import allows
-from ..axis import LoopAxis
 from ..decide import Decider
 from ..schedule import Schedule
 from ..space import register
@@ -27,12 +26,14 @@ from .common import (
     default_unroll,
     fuse_all,
     isolate_anchor,
+    mark_tile,
     register_tiles,
     step_cycles,
     tail_cut,
     tile_parts,
 )
 from .general import general
+from .grouped import grouped
 from .images import (
     blocks_of_channels,
     cuts_vectors,
@@ -214,113 +215,6 @@ def taps_of_rows(s: Schedule, d: Decider, target: Target, out: Stage, conv: Stag
     direct(s, d, target, taps.tensor, taps, s.cache_write(taps))
 
 
-def grouped(s: Schedule, d: Decider, target: Target) -> None:
-    """Convolution whose channels lie in one block (N, 1, H, W, C), group by group; the last vector may be short."""
-    anchor = s.workload.anchor
-    lanes = target.lanes()
-    isolated = isolate_anchor(s, run_time_weights(s, anchor))
-    if isolated is None:
-        general(s, d, target)
-        return
-    out, conv = isolated
-    groups = int(cast(int, anchor.attrs.get("groups", 1)))
-    channels = anchor.shape[-1] // groups
-    vectors = -(-channels // lanes)
-    _, window_x = windows(anchor)
-    room = max(1, (target.vector_registers - 2 - vectors) // vectors)
-    options = [c for c in range(1, 15) if c <= min(room, window_x.outputs)]
-    columns = d.choose("columns", options, _even_tile(window_x.outputs, options))
-
-    n, one, outside, oh, ow, c = image_axes(s, out)
-    group, member = s.split(out, c, channels)
-    ow_o, ow_i = s.split(out, ow, columns, tail="guard")
-    outer = [n, one, group, *outside, oh]
-    s.reorder(out, [*outer, ow_o, ow_i, member])
-    s.compute_at(conv, out, ow_o)
-    s.unroll(out, ow_i)
-    _cut_vectors(s, out, member, lanes)
-    s.partition(out, ow_o, window_x.border_cuts(columns))
-    s.parallel(out, fuse_all(s, out, outer))
-
-    *spatial, lane = conv.roots
-    first, *reduced = conv.reduce_roots
-    taps_x = unroll_row_of_taps(s, conv, reduced.pop(image_rank(anchor) - 1))
-    taps, last = reduced[: image_rank(anchor) - 1], reduced[image_rank(anchor) - 1 :]
-    s.reorder(conv, [*([first] if last else []), *taps, *taps_x, *(last or [first]), *spatial, lane])
-    for axis in spatial:
-        s.unroll(conv, axis)
-    _cut_vectors(s, conv, lane, lanes)
-    pack_weights(s, anchor, conv, channels, lanes)
-
-
-def _even_tile(extent: int, options: list[int]) -> int:
-    """The widest tile of those that need the fewest steps."""
-    fewest = min(-(-extent // c) for c in options)
-    return min(c for c in options if -(-extent // c) == fewest)
-
-
-def _cut_vectors(s: Schedule, stage: Stage, axis: LoopAxis, lanes: int) -> None:
-    """Run a loop in vectors, each with code of its own, the last one as short as it is."""
-    outer, inner = s.split(stage, axis, lanes, tail="guard")
-    s.partition(stage, outer, list(range(1, outer.extent)))
-    s.vectorize(stage, inner)
-
-
-@register("depthwise_conv1d", "depthwise_conv2d", "depthwise_conv3d", "pool")
-def window(s: Schedule, d: Decider, target: Target) -> None:
-    """The space of depthwise convolution and pooling: each channel block on its own, all taps unrolled."""
-    anchor = s.workload.anchor
-    lanes = target.lanes()
-    rank = image_rank(anchor)
-    if not rank or len(s.workload.outputs) != 1 or len(anchor.reduce_axes) != rank:
-        general(s, d, target)
-        return
-    isolated = isolate_anchor(s, run_time_weights(s, anchor))
-    if isolated is None:
-        general(s, d, target)
-        return
-    out, conv = isolated
-    window_y, window_x = windows(anchor)
-    limit = target.vector_registers - 4
-    options = [
-        [r, c]
-        for r in (1, 2, 3, 4)
-        for c in range(1, 15)
-        if r * c <= limit and r <= window_y.outputs and c <= window_x.outputs
-    ]
-    small = window_y.taps * window_x.taps <= 25
-    preferred = [min(2, window_y.outputs), min(4, window_x.outputs)] if small else [1, min(4, window_x.outputs)]
-    rows, columns = d.choose("tile", options, preferred)
-    unroll_y = d.choose("unroll_taps_y", [False, True], small)
-
-    n, co, outside, oh, ow, ci = image_axes(s, out)
-    ci_outer: list[LoopAxis] = []
-    if ci.extent > lanes:
-        channels = ci.extent
-        chunk, ci = s.split(out, ci, lanes, tail="guard")
-        s.partition(out, chunk, tail_cut(channels, lanes))
-        ci_outer = [chunk]
-    oh_o, oh_i = s.split(out, oh, rows, tail="guard")
-    ow_o, ow_i = s.split(out, ow, columns, tail="guard")
-    outer = [n, co, *outside, oh_o]
-    s.reorder(out, [*outer, *ci_outer, ow_o, oh_i, ow_i, ci])
-    s.compute_at(conv, out, ow_o)
-    mark_tile(s, out, [oh_i, ow_i], ci)
-    s.partition(out, ow_o, window_x.border_cuts(columns))
-    if rows > 1 or unroll_y:
-        s.partition(out, oh_o, window_y.border_cuts(rows))
-    s.parallel(out, fuse_all(s, out, outer))
-
-    *spatial, lane = conv.roots
-    *taps, row = conv.reduce_roots
-    taps_x = unroll_row_of_taps(s, conv, row)
-    s.reorder(conv, [*taps, *taps_x, *spatial, lane])
-    if rank > 1 and (unroll_y or rows > 1):
-        s.unroll(conv, taps[-1])
-    mark_tile(s, conv, spatial, lane)
-    pack_weights(s, anchor, conv, lanes, lanes)
-
-
 # ---------------------------------------------------------------------------------------- parts
 
 
@@ -435,10 +329,3 @@ def default_channel_unroll(anchor: Compute, points: int, vectors: int, target: T
     taps_x, inner = (axis.extent for axis in anchor.reduce_axes[-2:])
     wanted = 4 if inner <= 8 and taps_x == 1 and vectors > 1 else default_unroll(points * vectors, target)
     return wanted if inner % wanted == 0 else 1
-
-
-def mark_tile(s: Schedule, stage: Stage, unrolled: list[LoopAxis], lane: LoopAxis) -> None:
-    """Unroll the loops of a register tile and vectorise its lanes."""
-    for a in unrolled:
-        s.unroll(stage, a)
-    s.vectorize(stage, lane)
