@@ -53,6 +53,9 @@ def find_prologue(s: Schedule, anchor: Compute, lanes: int) -> Stage | None:
     if isinstance(stage.body, Reduce) or s.is_output(stage) or s.consumers(data) != [s[anchor]]:
         return None
     inline_elementwise(s, keep=[stage, s[anchor]])
+    for source in stage.inputs():  # what is costly and read twice, but in one place: equal parts are one in code
+        if isinstance(source, Compute) and s.consumers(source) == [stage] and not isinstance(s[source].body, Reduce):
+            s.compute_inline(source)
     return None if isinstance(stage.body, Read) else stage
 
 

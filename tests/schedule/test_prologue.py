@@ -97,6 +97,19 @@ def test_loops_stay_in_bounds(name):
     check_loops(instantiate(workload, Choosing(algorithm="direct", prologue_tiles=1), target), target, threads=2)
 
 
+def test_a_costly_value_that_is_read_twice_is_computed_in_the_block():
+    target = TARGETS["x86-64-v4"]
+    x = te.placeholder((1, 2, 4, 5, 16), name="x")
+    w = te.placeholder((32, 32, 1, 1), name="w", constant=True)
+    e = te.compute(x.shape, lambda *i: te.call("exp", x[i]), name="e")
+    squared = te.compute(x.shape, lambda *i: e[i] * e[i], name="squared")
+    y = conv(squared, w, in_channels=32, out_channels=32, in_block=16, out_block=16)
+    schedule = instantiate(te.workload(y, [x, w]), Choosing(flat_pixels=False), target)
+    assert schedule["e"].inlined
+    assert schedule["squared"].attach is not None
+    check(schedule, target, 2)
+
+
 def test_what_only_moves_data_is_no_prologue():
     target = TARGETS["x86-64-v4"]
     x = te.placeholder((1, 2, 4, 5, 16), name="x")
