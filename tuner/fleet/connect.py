@@ -57,7 +57,7 @@ def dask_distributed() -> ModuleType:
 
 
 @asynccontextmanager
-async def connected(url: str, timeout_s: float = CONNECT_S) -> AsyncIterator[Any]:
+async def connected(url: str, timeout_s: float) -> AsyncIterator[Any]:
     """An asynchronous dask client of the scheduler at ``url``. Raises TuningError where nobody answers."""
     distributed, address = dask_distributed(), scheduler_address(url)
     client = distributed.Client(address, asynchronous=True, timeout=timeout_s, set_as_default=False, name="luthier")
@@ -100,9 +100,9 @@ async def greet(client: Any, worker: str, target: Target | None = None) -> Greet
         raise TuningError(_reason(error)) from None
 
 
-def survey(url: str, timeout_s: float = CONNECT_S) -> Roster:
+def survey(url: str, timeout_s: float | None = None) -> Roster:
     """Ask all workers of a scheduler who they are. Raises TuningError where nobody can serve."""
-    roster = run_apart(lambda: _survey(url, timeout_s))
+    roster = run_apart(lambda: _survey(url, timeout_s or CONNECT_S))
     if not roster.workers:
         reasons = "".join(f"; {worker}: {why}" for worker, why in roster.refused.items())
         raise TuningError(

@@ -135,7 +135,8 @@ class Dispatcher:
                     self._reasons.pop(self.url, None)
                     await self._watch(client)
             except (TuningError, OSError) as error:
-                self._remark(self.url, str(error) or f"the scheduler at {self.url} does not answer")
+                lost = f"the scheduler at {self.url} was lost ({error or 'no answer'})"
+                self._remark(self.url, str(error) if isinstance(error, TuningError) else lost)
                 if self._is_over():
                     return
                 await self._sleep(self.patience.poll)
@@ -148,10 +149,13 @@ class Dispatcher:
             while not self._stopping.is_set() and not self._is_over():
                 present = await asyncio.wait_for(client.nthreads(), self.patience.silence)
                 if client.status != "running":
-                    raise OSError(f"the scheduler at {self.url} was lost")
+                    raise OSError("it ended, or the connection broke")
+                for task in self._attending.values():
+                    if task.done():
+                        task.result()  # a worker that does not fit; or raises what is a defect here
                 for address in self._attending.keys() - present.keys():
                     self._attending.pop(address).cancel()
-                for address in present.keys() - self._attending.keys():
+                for address in sorted(present.keys() - self._attending.keys()):
                     self._attending[address] = asyncio.create_task(self._attend(client, address))
                 await self._sleep(self.patience.poll)
         finally:
@@ -165,7 +169,7 @@ class Dispatcher:
         """Whether nobody has been there for too long; says so, and stops."""
         if self.active or time.monotonic() - self._alive_s < self.patience.alone:
             return False
-        reasons = "".join(f"; {where}: {why}" for where, why in self._reasons.items())
+        reasons = "".join(f"; {where}: {why}" for where, why in sorted(self._reasons.items()))
         self._deliver(Lost(f"the fleet at {self.url} has no worker left for {describe(self.target)}{reasons}"))
         self.stop()
         return True
@@ -204,8 +208,6 @@ class Dispatcher:
                 await self._exchange(client, site)
         except TimeoutError as error:
             trouble = str(error)
-        except KeyError:
-            trouble = "it was restarted"
         except asyncio.CancelledError:
             if site.engaged and self._stopping.is_set():
                 trouble = ""
@@ -279,7 +281,8 @@ class Dispatcher:
     def _take_back(self, site: _Site, trouble: str) -> None:
         """Queue again what a worker held, but not what has cost too many workers."""
         if trouble:
-            self._remark(site.address, f"{trouble}; {len(site.held)} candidates go to others", site.name)
+            count = f"{len(site.held)} candidate{'s' * (len(site.held) != 1)}"
+            self._remark(site.address, f"{trouble}; {count} to be given to others", site.name)
             self._losses.update(site.held.keys())
         for order in reversed(site.held.values()):
             if self._losses[order.ticket] < MOST_LOSSES:

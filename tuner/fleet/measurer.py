@@ -13,7 +13,7 @@ from typing import Any
 
 from ...codegen.detect import can_run, host_target
 from ...errors import TuningError
-from ...runtime.openmp import default_threads, usable_threads
+from ...runtime.openmp import usable_threads
 from ...target import Target
 from ..candidate import Candidate
 from ..cpu import Cores, available_cores
@@ -45,11 +45,12 @@ class FleetMeasurer(AbstractMeasurer):
         patience: Patience | None = None,
     ) -> None:
         dask_distributed(), scheduler_address(url)
-        here = Greeting("", "", host_target(usable_threads(max(target.threads, default_threads()))), can_run(target))
-        if fallback and (reason := misfit(here, target, any_target)):
-            raise TuningError(f"measuring on this machine when no worker is left is not possible: {reason}")
         self.target, self.fallback = target, fallback
         self.cores = Cores(available_cores())
+        if fallback:
+            here = Greeting("", "", host_target(usable_threads(self.cores.count)), can_run(target))
+            if reason := misfit(here, target, any_target):
+                raise TuningError(f"this machine cannot measure when no worker is left: {reason}; leave fallback out")
         self.pending = 0
         self._tickets = itertools.count()
         self._jobs: dict[int, tuple[TuningTask, Candidate]] = {}

@@ -17,7 +17,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from ...codegen.detect import can_run, host_target, named_target
-from ...errors import TuningError
+from ...errors import TargetError, TuningError
 from ...runtime.openmp import default_threads, usable_threads
 from ...schedule.decide import Decider
 from ...schedule.schedule import Schedule
@@ -73,14 +73,14 @@ def own_target() -> Target:
         return host_target(threads)
     target = named_target(settings.target, threads)
     if not can_run(target):
-        raise TuningError(f"this machine ({host_target().cpu}) cannot run code for {settings.target}")
+        raise TargetError(f"this machine ({host_target().cpu}) cannot run code for {settings.target}")
     return target
 
 
 def exchange(message: Exchange) -> list[Outcome]:
     """Take orders in and return outcomes: at least one, unless ``wait_s`` passes first.
 
-    Raises KeyError for an engagement that this process knows nothing of, TuningError where it cannot measure.
+    Raises TuningError for an engagement that this process knows nothing of, and where it cannot measure.
     """
     with _lock:
         earlier = []
@@ -89,9 +89,11 @@ def exchange(message: Exchange) -> list[Outcome]:
             earlier = [name for name in _engagements if name.partition("/")[0] == session]
             _engagements[message.engagement] = _Engagement(message.target)
             threading.Thread(target=_end_when_idle, args=(message.engagement,), daemon=True).start()
-        engagement = _engagements[message.engagement]
+        engagement = _engagements.get(message.engagement)
     for name in earlier:
         release(name)  # given up by their session, while this process could not answer
+    if engagement is None:
+        raise TuningError("it was restarted, or not asked for too long")
     return engagement.exchange(message)
 
 
