@@ -308,6 +308,7 @@ class Dispatcher:
         if not self._waiting:
             self._arrived.clear()
             await _within(self._arrived.wait(), remote.IDLE_S / 4)
+            await asyncio.sleep(0.005)  # more will come at once: a session hands in many
 
     async def _sleep(self, seconds: float) -> None:
         await _within(self._stopping.wait(), seconds)
