@@ -129,6 +129,7 @@ class TestSessions:
         with pytest.warns(RuntimeWarning, match=r"worker right: .*; \d+ candidates? to be given to others"):
             report = session(fleet, matmul, host, log)
         assert recorded_once(report, log)
+        assert {r.worker for r in log.records()} >= {"left"}
 
     @pytest.mark.filterwarnings("ignore:worker")
     def test_when_the_last_worker_leaves_the_session_ends_in_good_order(self, fleet, matmul, host):
@@ -149,6 +150,7 @@ class TestSessions:
             report = session(fleet, matmul, host, log, patience=replace(HASTY, alone=5.0), **options)
         assert recorded_once(report, log)
         assert report.stopped == "trials"
+        assert {r.worker for r in log.records()} == {"other", ""}
         with pytest.raises(TuningError, match="no dask scheduler answers"):
             survey(fleet.url, 0.5)
 

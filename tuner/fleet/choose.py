@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import replace
 
 from ...codegen.detect import NAMES, host_target, named_target
 from ...errors import TuningError
@@ -55,7 +54,7 @@ def misfit(worker: Greeting, target: Target, any_target: bool = False) -> str:
     """Why a worker cannot measure for ``target``; "" if it can. Its greeting must have been asked about that target."""
     if worker.target.threads < target.threads:
         return f"it can run {worker.target.threads} threads, not {target.threads}"
-    own = replace(worker.target, threads=target.threads, cores=target.cores)  # of which a process may use more or fewer
+    own = worker.target.with_threads(target.threads)
     if own.fingerprint() == target.fingerprint():
         return ""
     if not any_target:
