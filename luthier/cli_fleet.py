@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from argparse import Namespace
 
 from .cli_table import table
@@ -20,6 +21,7 @@ def worker(arguments: Namespace) -> None:
 
 def fleet_target(arguments: Namespace) -> Target:
     """List who is there, and choose the target of a session."""
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters of it, the session says itself
     roster = survey(arguments.workers)
     target = choose_target(roster.workers.values(), arguments.target, arguments.threads)
     rows = []

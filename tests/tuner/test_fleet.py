@@ -22,6 +22,7 @@ from luthier.tuner.fleet.dispatch import Patience
 from luthier.tuner.session import tune
 
 pytest.importorskip("distributed", reason="a fleet needs dask: pip install luthier[fleet]")
+psutil = pytest.importorskip("psutil", reason="comes with dask")
 
 HASTY = Patience(silence=4.0, rest=0.2, alone=30.0, connect=1.0, poll=0.1, wait=0.2)
 TRIALS = 24
@@ -102,6 +103,8 @@ class TestSessions:
         assert all(r.status == "ok" for r in results)
         with pytest.raises(TuningError, match="closed"):
             measurer.submit(*jobs[0])
+        left = psutil.Process(fleet.processes["left"].pid)
+        assert left.children() == []  # builders and runners are given back with the session's end
 
     def test_a_worker_that_stops_loses_nothing_and_may_come_back(self, fleet, matmul, host):
         log = Tripwire(4, lambda: fleet.send("right", signal.SIGSTOP))

@@ -60,6 +60,7 @@ def dask_distributed() -> ModuleType:
 async def connected(url: str, timeout_s: float) -> AsyncIterator[Any]:
     """An asynchronous dask client of the scheduler at ``url``. Raises TuningError where nobody answers."""
     distributed, address = dask_distributed(), scheduler_address(url)
+    asyncio.get_running_loop().set_exception_handler(_without_dasks_own)
     client = distributed.Client(address, asynchronous=True, timeout=timeout_s, set_as_default=False, name="luthier")
     try:
         await asyncio.wait_for(client, timeout_s + 1.0)
@@ -149,6 +150,12 @@ async def _closed(client: Any) -> None:
         await asyncio.wait_for(client.close(timeout=2), 5.0)
     except Exception:  # the other end may be gone in many ways, and nothing is lost with it
         pass
+
+
+def _without_dasks_own(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Drop complaints about exceptions that dask raises for itself when a call is given up."""
+    if type(context.get("exception")).__module__.partition(".")[0] != "distributed":
+        loop.default_exception_handler(context)
 
 
 def nobody_at(url: str, error: OSError) -> str:
