@@ -9,6 +9,7 @@ machines (:mod:`.fleet`).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -56,6 +57,19 @@ class AbstractMeasurer(ABC):
         """Wait for an outcome; None when nothing is pending, or when ``timeout_s`` passed.
 
         Raises MeasurerLost when nothing is left to measure with, TuningError when measuring cannot begin.
+        """
+
+    @abstractmethod
+    def drop_pending(self) -> None:
+        """Forget all that was submitted and has no result yet."""
+
+    @abstractmethod
+    def compare(
+        self, task: TuningTask, candidates: Sequence[Candidate], timeout_s: float | None = None
+    ) -> list[MeasureResult]:
+        """Time candidates again that were measured before, in turns on one machine; all of them are checked.
+
+        [] after ``timeout_s``. Raises as :meth:`next_result` does.
         """
 
     @abstractmethod

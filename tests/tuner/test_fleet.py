@@ -49,8 +49,8 @@ class Tripwire(MemoryDatabase):
         self.at, self.action, self.added = at, action, 0
 
     def add(self, record, *, replace=False):
-        self.added += 1
-        if self.added == self.at:
+        self.added += not replace  # what is measured again in the end takes the place of a record
+        if self.added == self.at and not replace:
             self.action()
         return super().add(record, replace=replace)
 

@@ -39,10 +39,17 @@ class FakeWorker:
             self.engagements.append(message.engagement)
         self.tasks.update(message.tasks.keys())
         self.told.append(dict(message.best))
+        if message.drop:
+            self.held.clear()
         self.held |= {o.ticket: o for o in message.orders}
         self.seen += [o.decisions["n"] for o in message.orders]
         if self.behave is not None:
             await self.behave(self)
+        groups = {o.group for o in self.held.values()}
+        if groups and None not in groups:
+            assert len(groups) == 1
+            done, self.held = list(self.held.values()), {}
+            return [self.outcome(o, verified=True) for o in done]
         done = [self.held.pop(ticket) for ticket in list(self.held)[: self.speed]]
         return [self.outcome(o) for o in done]
 
@@ -158,6 +165,63 @@ class TestGivingOut:
                 assert m.next_result(10).task is task
         orders = [o for message in scheduler.workers["a"].messages for o in message.orders]
         assert [o.trace for o in orders] == [None, {"steps": []}]
+
+
+class TestComparing:
+    """What ends a session: forget the rest, and time the best again on one machine."""
+
+    def test_finalists_are_timed_by_one_worker(self, scheduler, target, matmul):
+        scheduler.workers = {n: FakeWorker(n, target) for n in "abc"}
+        finalists = [Candidate({"n": n}) for n in range(5)]
+        with measurer_of(target) as m:
+            results = m.compare(matmul, finalists, 10)
+            assert m.pending == 0
+        assert {id(r.candidate) for r in results} == {id(c) for c in finalists}
+        assert len({r.worker for r in results}) == 1 and all(r.verified for r in results)
+
+    def test_a_lost_worker_does_not_end_a_comparison(self, scheduler, target, matmul):
+        failures = []
+
+        async def die_once(worker):
+            if worker.held and not failures:
+                failures.append(worker.greeting.name)
+                raise OSError("connection closed")
+
+        scheduler.workers = {n: FakeWorker(n, target, behave=die_once) for n in "ab"}
+        with measurer_of(target) as m, pytest.warns(RuntimeWarning, match="5 candidates to be given to others"):
+            assert len(m.compare(matmul, [Candidate({"n": n}) for n in range(5)], 10)) == 5
+        assert failures
+
+    def test_comparisons_that_cost_every_worker_end(self, scheduler, target, matmul):
+        async def die(worker):
+            if worker.held:
+                raise OSError("connection closed")
+
+        scheduler.workers = {n: FakeWorker(n, target, behave=die) for n in "ab"}
+        with measurer_of(target) as m, pytest.warns(RuntimeWarning, match="connection closed"):
+            results = m.compare(matmul, [Candidate({"n": n}) for n in range(2)], 10)
+        assert [r.status for r in results] == [Status.CRASHED] * 2
+
+    def test_time_is_kept_and_what_was_dropped_does_not_return(self, scheduler, target, matmul):
+        gate = []
+
+        async def wait(worker):
+            while not gate:
+                await asyncio.sleep(0.005)
+
+        scheduler.workers = {"a": FakeWorker("a", target, behave=wait)}
+        with measurer_of(target) as m:
+            m._dispatcher.patience = replace(HASTY, silence=10.0)
+            for n in range(4):
+                m.submit(matmul, Candidate({"n": n}))
+            assert m.next_result(0.1) is None
+            m.drop_pending()
+            assert m.pending == 0
+            assert m.compare(matmul, [Candidate({"n": 9})], 0.05) == []
+            gate.append(True)
+            assert measure(m, matmul, 3, first=20)
+        with pytest.raises(TuningError, match="closed"):
+            m.compare(matmul, [Candidate({"n": 9})])
 
 
 class TestTrouble:

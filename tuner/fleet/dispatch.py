@@ -89,6 +89,7 @@ class _Site:
     told: dict[str, float] = field(default_factory=dict)
     held: dict[int, Order] = field(default_factory=dict)
     engaged: bool = False
+    drop: bool = False
     heard_s: float = field(default_factory=time.monotonic)
 
 
@@ -99,13 +100,14 @@ class Dispatcher:
         self, url: str, target: Target, any_target: bool, patience: Patience, deliver: Callable[[Event], None]
     ) -> None:
         self.url, self.target, self.any_target, self.patience = url, target, any_target, patience
-        self.active = 0
         self._deliver = deliver
         self._session = uuid.uuid4().hex
         self._engagements = 0
         self._tasks: dict[str, RemoteTask] = {}
         self._best: dict[str, float] = {}
         self._waiting: deque[Order] = deque()
+        self._groups: deque[tuple[Order, ...]] = deque()
+        self._sites: list[_Site] = []
         self._losses: Counter[int] = Counter()
         self._arrived, self._stopping = asyncio.Event(), asyncio.Event()
         self._attending: dict[str, asyncio.Task[None]] = {}
@@ -113,11 +115,30 @@ class Dispatcher:
         self._reasons: dict[str, str] = {}
         self._alive_s = time.monotonic()
 
+    @property
+    def active(self) -> int:
+        """How many workers measure; any thread may ask."""
+        return len(self._sites)
+
     def add(self, order: Order, task: RemoteTask) -> None:
         """Queue an order."""
         self._tasks.setdefault(order.key, task)
         self._waiting.append(order)
         self._arrived.set()
+
+    def add_group(self, orders: tuple[Order, ...], task: RemoteTask) -> None:
+        """Queue orders that one worker is to carry out together."""
+        self._tasks.setdefault(orders[0].key, task)
+        self._groups.append(orders)
+        self._arrived.set()
+
+    def drop(self) -> None:
+        """Forget all orders, also those that workers hold."""
+        self._waiting.clear()
+        self._groups.clear()
+        for site in self._sites:
+            site.drop = True
+            site.held.clear()
 
     def set_best(self, key: str, best_s: float) -> None:
         """Let the workers know of a best time when they next get orders of that task."""
@@ -201,7 +222,7 @@ class Dispatcher:
         """Exchange orders for outcomes with one worker until something is wrong with it."""
         self._engagements += 1
         site = _Site(greeting.name, address, f"{self._session}/{self._engagements}")
-        self.active += 1
+        self._sites.append(site)
         trouble = "it left, or its process ended"
         try:
             while True:
@@ -216,7 +237,7 @@ class Dispatcher:
         except Exception as error:
             trouble = str(error) or type(error).__name__
         finally:
-            self.active -= 1
+            self._sites.remove(site)
             if client.status != "running":
                 trouble = ""  # which is no fault of the worker
             self._take_back(site, trouble)
@@ -235,8 +256,10 @@ class Dispatcher:
             {k: self._tasks[k] for k in new},
             orders,
             best,
+            site.drop,
             self.patience.wait if site.held else 0.0,
         )
+        site.drop = False
         outcomes = await call(client, site.address, self.patience.silence, remote.exchange, message)
         self._alive_s = time.monotonic()
         self._reasons.pop(site.address, None)
@@ -251,7 +274,11 @@ class Dispatcher:
             raise TimeoutError(f"no result within {self.patience.results:g} s")
 
     def _take(self, site: _Site) -> tuple[Order, ...]:
-        """A fair share of what waits. A candidate that workers were lost with before goes out with no others."""
+        """A fair share of what waits, or one comparison. Who was lost with workers before goes out with no others."""
+        if self._groups and not site.held:
+            group = self._groups.popleft()
+            site.held = {order.ticket: order for order in group}
+            return group
         taken: list[Order] = []
         most = min(DEPTH - len(site.held), math.ceil(len(self._waiting) / self.active))
         if any(self._suspect(order) for order in site.held.values()):
@@ -284,15 +311,19 @@ class Dispatcher:
             count = f"{len(site.held)} candidate{'s' * (len(site.held) != 1)}"
             self._remark(site.address, f"{trouble}; {count} to be given to others", site.name)
             self._losses.update(site.held.keys())
+        groups: dict[int, list[Order]] = {}
         for order in reversed(site.held.values()):
-            if self._losses[order.ticket] < MOST_LOSSES:
+            if self._losses[order.ticket] >= MOST_LOSSES:
+                error = f"{MOST_LOSSES} workers were lost while they had this candidate, the last: {trouble}"
+                values = {"status": Status.CRASHED, "error": error}
+                self._deliver(Finished(Outcome(order.ticket, values), site.name))
+            elif order.group is not None:
+                groups.setdefault(order.group, []).insert(0, order)
+            else:
                 self._waiting.appendleft(order)
-                continue
-            error = f"{MOST_LOSSES} workers were lost while they had this candidate, the last: {trouble}"
-            values = {"status": Status.CRASHED, "error": error}
-            self._deliver(Finished(Outcome(order.ticket, values), site.name))
+        self._groups.extendleft(map(tuple, groups.values()))
         site.held.clear()
-        if self._waiting:
+        if self._waiting or self._groups:
             self._arrived.set()
 
     async def _release(self, client: Any, site: _Site) -> None:
@@ -305,7 +336,7 @@ class Dispatcher:
 
     async def _wait_for_orders(self) -> None:
         """Wait until there are some, but not for so long that the worker thinks that nobody needs it."""
-        if not self._waiting:
+        if not self._waiting and not self._groups:
             self._arrived.clear()
             await _within(self._arrived.wait(), remote.IDLE_S / 4)
             await asyncio.sleep(0.005)  # more will come at once: a session hands in many

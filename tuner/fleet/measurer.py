@@ -8,6 +8,7 @@ import pickle
 import threading
 import time
 import warnings
+from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -83,13 +84,9 @@ class FleetMeasurer(AbstractMeasurer):
         if self._local is not None:
             self._local.submit(task, candidate)
         else:
-            key, ticket = _key(task), next(self._tickets)
-            sent = self._tasks.get(key)
-            if sent is None:
-                sent = self._tasks[key] = _packed(task)
-            self._jobs[ticket] = (task, candidate)
-            trace = None if task.space is None else candidate.trace
-            self._tell(self._dispatcher.add, Order(ticket, key, candidate.decisions, trace), sent)
+            sent, order = self._packed(task), self._order(task, candidate)
+            self._jobs[order.ticket] = (task, candidate)
+            self._tell(self._dispatcher.add, order, sent)
         self.pending += 1
 
     def next_result(self, timeout_s: float | None = None) -> MeasureResult | None:
@@ -110,6 +107,42 @@ class FleetMeasurer(AbstractMeasurer):
                 return finished
         return None
 
+    def drop_pending(self) -> None:
+        self._jobs.clear()
+        self.pending = 0
+        if self._local is not None:
+            self._local.drop_pending()
+        else:
+            self._tell(self._dispatcher.drop)
+
+    def compare(
+        self, task: TuningTask, candidates: Sequence[Candidate], timeout_s: float | None = None
+    ) -> list[MeasureResult]:
+        if self._closed:
+            raise TuningError("this measurer was closed")
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        group = next(self._tickets)
+        orders = tuple(self._order(task, c, group) for c in candidates)
+        wanted = {order.ticket: candidate for order, candidate in zip(orders, candidates, strict=True)}
+        if self._local is None and orders:
+            self._tell(self._dispatcher.add_group, orders, self._packed(task))
+        found: list[MeasureResult] = []
+        while self._local is None and len(found) < len(candidates):
+            try:
+                event = self._events.get(timeout=None if deadline is None else max(deadline - time.monotonic(), 0.0))
+            except Empty:
+                self._tell(self._dispatcher.drop)
+                return []
+            if isinstance(event, Finished) and event.outcome.ticket in wanted:
+                candidate = wanted[event.outcome.ticket]
+                found.append(MeasureResult(task, candidate, **event.outcome.values, worker=event.worker))
+            else:
+                self._handle(event)
+        if self._local is not None:
+            left_s = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+            return self._local.compare(task, candidates, left_s)
+        return found
+
     def close(self) -> None:
         if self._closed:
             return
@@ -119,6 +152,16 @@ class FleetMeasurer(AbstractMeasurer):
         if self._local is not None:
             self._local.close()
         self._end_loop()
+
+    def _order(self, task: TuningTask, candidate: Candidate, group: int | None = None) -> Order:
+        trace = None if task.space is None else candidate.trace
+        return Order(next(self._tickets), _key(task), candidate.decisions, trace, group)
+
+    def _packed(self, task: TuningTask) -> RemoteTask:
+        key = _key(task)
+        if key not in self._tasks:
+            self._tasks[key] = _packed(task)
+        return self._tasks[key]
 
     # ------------------------------------------------------------------ the other thread
 

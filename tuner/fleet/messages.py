@@ -41,12 +41,16 @@ class RemoteTask:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One candidate to measure; the ticket is the session's number for it."""
+    """One candidate to measure; the ticket is the session's number for it.
+
+    group  of a comparison: what has the same number is timed in turns, and answered together
+    """
 
     ticket: int
     key: str
     decisions: Decisions
     trace: Mapping[str, Any] | None
+    group: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class Exchange:
     engagement  names this use of the worker by this session; it begins with ``target`` and ends when it is released
     target      what to measure for, in the first message of an engagement only
     tasks       those that this worker does not have yet
+    drop        whether to forget earlier orders first
     best        best times that were found elsewhere, in seconds, by task
     wait_s      how long to wait for a result
     """
@@ -65,6 +70,7 @@ class Exchange:
     tasks: Mapping[str, RemoteTask] = field(default_factory=dict)
     orders: tuple[Order, ...] = ()
     best: Mapping[str, float] = field(default_factory=dict)
+    drop: bool = False
     wait_s: float = 0.0
 
 

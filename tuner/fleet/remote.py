@@ -14,7 +14,9 @@ import socket
 import threading
 import time
 from dataclasses import dataclass, fields
+from itertools import groupby
 from pathlib import Path
+from queue import Empty, Queue
 
 from ...codegen.detect import can_run, host_target, named_target
 from ...errors import TargetError, TuningError
@@ -32,6 +34,8 @@ IDLE_S = 60.0
 """A session that has not been heard of for so long is over."""
 LINGER_S = 0.2
 """Time to wait for more results than one, as every message takes the machine's time."""
+COMPARE_S = 600.0
+"""Time for a comparison, after which this worker is of no use for it."""
 _PER_RESULT = tuple(f.name for f in fields(MeasureResult) if f.name not in ("task", "candidate", "worker"))
 
 
@@ -111,36 +115,66 @@ class _Engagement:
         self.busy = threading.Lock()
         self.heard_s = time.monotonic()
         self._tasks: dict[str, TuningTask] = {}
+        self._comparing = 0
+        self._compared: Queue[list[MeasureResult] | BaseException] = Queue()
 
     def exchange(self, message: Exchange) -> list[Outcome]:
         with self.busy:
             for key, sent in message.tasks.items():
                 self._tasks[key] = _task(sent)
+            if message.drop:
+                self.measurer.drop_pending()
             for key, best_s in message.best.items():
                 self.measurer.set_best(self._tasks[key], best_s)
-            for order in message.orders:
-                self._submit(order)
+            for group, orders in groupby(message.orders, lambda order: order.group):
+                self._submit(list(orders), group is not None)
             results = self._collect(message.wait_s)
             self.heard_s = time.monotonic()
         return results
 
-    def _submit(self, order: Order) -> None:
-        candidate = Candidate(order.decisions, order.trace, trial=order.ticket)
-        self.measurer.submit(self._tasks[order.key], candidate)
+    def _submit(self, orders: list[Order], together: bool) -> None:
+        jobs = [(self._tasks[o.key], Candidate(o.decisions, o.trace, trial=o.ticket)) for o in orders]
+        if together:
+            self._comparing += 1
+            task, candidates = jobs[0][0], [candidate for _, candidate in jobs]
+            threading.Thread(target=self._compare, args=(task, candidates), daemon=True).start()
+            return
+        for job in jobs:
+            self.measurer.submit(*job)
+
+    def _compare(self, task: TuningTask, candidates: list[Candidate]) -> None:
+        try:
+            results = self.measurer.compare(task, candidates, COMPARE_S)
+            self._compared.put(results or TuningError(f"a comparison took longer than {COMPARE_S:g} s"))
+        except BaseException as error:
+            self._compared.put(error)
 
     def _collect(self, wait_s: float) -> list[Outcome]:
         start = time.monotonic()
         many = self.measurer.pending // 2
-        found: list[Outcome] = []
+        found: list[MeasureResult] = []
         while self.measurer.pending:
             until = start + (min(wait_s, LINGER_S) if found else wait_s)
             result = self.measurer.next_result(max(until - time.monotonic(), 0.0))
             if result is None:
                 break
-            found.append(Outcome(result.candidate.trial, {name: getattr(result, name) for name in _PER_RESULT}))
+            found.append(result)
             if len(found) > many:
                 break
-        return found
+        if self._comparing:
+            left_s = 0.0 if found else start + wait_s - time.monotonic()
+            found += self._take_comparison(max(left_s, 0.0))
+        return [Outcome(r.candidate.trial, {name: getattr(r, name) for name in _PER_RESULT}) for r in found]
+
+    def _take_comparison(self, wait_s: float) -> list[MeasureResult]:
+        try:
+            compared = self._compared.get(timeout=wait_s)
+        except Empty:
+            return []
+        self._comparing -= 1
+        if isinstance(compared, BaseException):
+            raise compared
+        return compared
 
 
 def _task(sent: RemoteTask) -> TuningTask:
