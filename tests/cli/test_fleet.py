@@ -26,6 +26,7 @@ def quick_to_give_up(monkeypatch):
 def test_a_worker_says_what_is_wrong(luthier, quick_to_give_up):
     assert "write it as dask://host:8786" in luthier("worker", "somewhere").complaint
     assert "target 'abacus' is unknown" in luthier("worker", NOWHERE, "--target", "abacus").complaint
+    assert "dask has no certificates" in luthier("worker", "dask+tls://host").complaint
     refused = luthier("worker", NOWHERE)
     assert refused.code == 2 and f"no dask scheduler answers at {NOWHERE}" in refused.err
 

@@ -95,7 +95,7 @@ def scheduler(monkeypatch):
 
     for name, value in (("connected", connected), ("greet", greet), ("call", call)):
         monkeypatch.setattr(dispatch, name, value)
-    monkeypatch.setattr("luthier.tuner.fleet.measurer.dask_distributed", lambda: None)
+    monkeypatch.setattr("luthier.tuner.fleet.measurer.dask_distributed", lambda url: None)
     return fake
 
 

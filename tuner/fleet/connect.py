@@ -46,12 +46,18 @@ def scheduler_address(url: str) -> str:
     return f"{'tls' if match['tls'] else 'tcp'}://{match['host']}:{match['port'] or DEFAULT_PORT}"
 
 
-def dask_distributed() -> ModuleType:
-    """The module ``distributed``. Raises TuningError, with what to install, where it is missing."""
+def dask_distributed(url: str) -> ModuleType:
+    """The module ``distributed``, able to connect to ``url``.
+
+    Raises TuningError, with what to do, where it is missing, for a malformed address, and without certificates for TLS.
+    """
     try:
+        import dask
         import distributed
     except ImportError as error:
         raise TuningError(f"a fleet needs dask, which is not installed ({error}): pip install luthier[fleet]") from None
+    if scheduler_address(url).startswith("tls:") and not dask.config.get("distributed.comm.tls.ca-file", None):
+        raise TuningError(f"{url}: dask has no certificates; set distributed.comm.tls (ca-file, client, worker) for it")
     module: ModuleType = distributed
     return module
 
@@ -59,7 +65,7 @@ def dask_distributed() -> ModuleType:
 @asynccontextmanager
 async def connected(url: str, timeout_s: float) -> AsyncIterator[Any]:
     """An asynchronous dask client of the scheduler at ``url``. Raises TuningError where nobody answers."""
-    distributed, address = dask_distributed(), scheduler_address(url)
+    distributed, address = dask_distributed(url), scheduler_address(url)
     asyncio.get_running_loop().set_exception_handler(_without_dasks_own)
     client = distributed.Client(address, asynchronous=True, timeout=timeout_s, set_as_default=False, name="luthier")
     try:

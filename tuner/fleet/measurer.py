@@ -22,7 +22,7 @@ from ..measure import Measurer, MeasureResult
 from ..measurer import AbstractMeasurer, MeasurerLost
 from ..task import TuningTask
 from .choose import misfit
-from .connect import dask_distributed, scheduler_address
+from .connect import dask_distributed
 from .dispatch import DEPTH, Dispatcher, Event, Finished, Lost, Note, Patience
 from .messages import Greeting, Order, RemoteTask
 
@@ -45,7 +45,7 @@ class FleetMeasurer(AbstractMeasurer):
         fallback: bool = False,
         patience: Patience | None = None,
     ) -> None:
-        dask_distributed(), scheduler_address(url)
+        dask_distributed(url)
         self.target, self.fallback = target, fallback
         self.cores = Cores(available_cores())
         if fallback:

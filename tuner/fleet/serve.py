@@ -39,7 +39,7 @@ def serve(url: str, settings: remote.Settings, say: Callable[[str], None] = prin
     none can harm this one, and a service manager that starts it again knows better when to. Raises TuningError where
     nobody answers at ``url``, TargetError for a target that this machine cannot run.
     """
-    dask_distributed()
+    dask_distributed(url)
     logging.getLogger("distributed").setLevel(logging.ERROR)
     address = scheduler_address(url)
     remote.settings = settings
