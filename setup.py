@@ -21,7 +21,8 @@ def version() -> str:
 
 
 BENCH = ["onnxruntime>=1.17", "openvino>=2024.0", "MNN>=3.6", "ncnn>=1.0.20261020", "pnnx>=20261020", "matplotlib>=3.8"]
-TEST = ["setuptools>=65", "pytest>=8.0", "hypothesis>=6.100", "onnxruntime>=1.17"]
+FLEET = ["distributed>=2024.1"]
+TEST = ["setuptools>=65", "pytest>=8.0", "hypothesis>=6.100", "onnxruntime>=1.17", *FLEET]
 DEV = [*TEST, "mypy>=1.13", "ruff>=0.8", "import-linter>=2.1", "build>=1.0", "playwright>=1.40"]
 
 setup(
@@ -40,7 +41,7 @@ setup(
     },
     python_requires=">=3.11",
     install_requires=["numpy>=1.26", "xgboost>=2.0", "llvmlite>=0.50", "onnx>=1.19", "tqdm>=4.60"],
-    extras_require={"bench": BENCH, "test": TEST, "dev": DEV},
+    extras_require={"bench": BENCH, "fleet": FLEET, "test": TEST, "dev": DEV},
     entry_points={"console_scripts": ["luthier = luthier.cli:main"]},
     classifiers=[
         "Development Status :: 3 - Alpha",

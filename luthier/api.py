@@ -19,8 +19,8 @@ import warnings
 from collections.abc import Mapping, Sequence
 
 from .accuracy import Accuracy
-from .codegen.detect import host_target, named_target
-from .errors import TuningError
+from .codegen.detect import can_run, host_target, named_target
+from .errors import TargetError, TuningError
 from .graph.compile import compile_model
 from .graph.importer.read import ModelSource
 from .runtime.artifact import load as _load
@@ -33,6 +33,7 @@ from .target import Target
 from .te.tensor import Compute
 from .te.workload import Workload
 from .tuner.database import Database, open_log
+from .tuner.fleet import FleetMeasurer, choose_target, survey
 from .tuner.lookup import schedules_from_log
 from .tuner.model_tasks import model_tasks
 from .tuner.patient import open_patiently
@@ -112,8 +113,12 @@ def tune(
     search: str = "evolutionary",
     seed: int = 0,
     progress: bool = True,
+    workers: str | None = None,
+    target: Target | str | None = None,
+    any_target: bool = False,
+    fallback: bool = False,
 ) -> TuneReport:
-    """Search for fast schedules of a model's kernels on this machine, and keep all that is measured in ``log``.
+    """Search for fast schedules of a model's kernels, and keep all that is measured in ``log``.
 
     In the end the best few of each kernel are measured again, then the whole model with default schedules and with
     those of the log; where the default ones are better, the log says so, and :func:`compile` takes them.
@@ -124,30 +129,45 @@ def tune(
     tasks             only tasks whose name or key matches this pattern (``conv2d*``)
     search, seed      search method, and what makes its proposals repeatable
     progress          whether to show the progress on standard error
+    workers           address of a dask scheduler, ``dask://host:port``: measure on its workers (``luthier worker``),
+                      not on this machine
+    target            what to tune for, as :func:`compile` takes it; default: this machine or, with workers, the target
+                      of most of them (the first digits of a worker's target's hash choose another)
+    any_target        use workers of other targets too, as far as they can run the code, and take their times for those
+                      of the target
+    fallback          measure on this machine when no worker is left; else the session ends then, with what it has
 
     Raises OnnxError, LogError and Error as :func:`compile` does, TuningError for arguments that make no sense.
     """
     if threads is not None and threads < 1:
         raise TuningError(f"tune: threads is {threads}; it must be at least 1")
     start = time.monotonic()
-    target = host_target(usable_threads(threads or default_threads()))
-    found = model_tasks(model, target, shapes, accuracy)
+    chosen = tuning_target(workers, target, threads)
+    if workers is None and (any_target or fallback):
+        raise TuningError("tune: any_target and fallback are about workers; give workers=dask://host:port with them")
+    found = model_tasks(model, chosen, shapes, accuracy)
     import_s = time.monotonic() - start
     database = log if isinstance(log, Database) else open_patiently(log)
+    measurer = None
     try:
+        if workers is not None:
+            measurer = FleetMeasurer(workers, chosen, any_target=any_target, fallback=fallback)
         return _tune(
             found,
             log=database,
-            target=target,
+            target=chosen,
             budget_s=budget_s if budget_s is None or budget_s <= import_s else budget_s - import_s,
             trials=trials,
             pattern=tasks,
             search=search,
             seed=seed,
             progress=progress,
-            model=ModelCheck(model, target, shapes, accuracy, import_s),
+            model=ModelCheck(model, chosen, shapes, accuracy, import_s) if measurable(workers, chosen) else None,
+            measurer=measurer,
         )
     finally:
+        if measurer is not None:
+            measurer.close()
         if database is not log:
             database.close()
 
@@ -172,6 +192,24 @@ def build(
     Raises ScheduleError when the schedule cannot be lowered.
     """
     return _build(what, _target(target, threads) or host_target(threads or 1), threads=threads)
+
+
+def tuning_target(workers: str | None, target: Target | str | None, threads: int | None) -> Target:
+    """What a session tunes for; see :func:`tune`. Raises TargetError where it measures here and cannot run the code."""
+    if isinstance(target, Target):
+        chosen = target if threads is None else target.with_threads(threads)
+    elif workers is not None:
+        return choose_target(survey(workers).workers.values(), target, threads)
+    else:
+        chosen = named_target(target or "host", usable_threads(threads or default_threads()))
+    if workers is None and not can_run(chosen):
+        raise TargetError(f"this machine ({host_target().cpu}) cannot run code for {chosen.name}; tune on one that can")
+    return chosen
+
+
+def measurable(workers: str | None, target: Target) -> bool:
+    """Whether a model that is tuned for ``target`` can be measured as a whole here, in the end."""
+    return workers is None or target.fingerprint() == host_target(target.threads).fingerprint()
 
 
 def _target(target: Target | str | None, threads: int | None) -> Target | None:

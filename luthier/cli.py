@@ -1,4 +1,4 @@
-"""The command line: ``luthier tune|build|run|bench|tasks|show|report|log|cache``.
+"""The command line: ``luthier tune|worker|build|run|bench|tasks|show|report|log|cache``.
 
 This file holds the grammar of the commands and what happens to errors; the commands are in :mod:`.cli_model`,
 :mod:`.cli_tasks`, :mod:`.cli_log` and so on, which are imported when they are asked for, so that ``--help`` is quick.
@@ -93,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"luthier {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_tune(commands)
+    _add_worker(commands)
     _add_build(commands)
     _add_run(commands)
     _add_bench(commands)
@@ -160,6 +161,35 @@ def _add_tune(commands: Commands) -> None:
     parser.add_argument("--search", metavar="NAME", default="evolutionary", help="search method (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="makes proposals repeatable (default: 0)")
     _add_explain(parser)
+    fleet = parser.add_argument_group("which machine to tune for, and where to measure")
+    fleet.add_argument(
+        "--target", metavar="NAME",
+        help="what to tune for: host, x86-64-v3, ... or the first digits of the hash of a worker's target (default: "
+        "this machine; with --workers, what most of them are)",
+    )  # fmt: skip
+    fleet.add_argument(
+        "--workers", metavar="dask://HOST:PORT",
+        help="measure on the workers of a dask scheduler (luthier worker), and not on this machine",
+    )  # fmt: skip
+    fleet.add_argument(
+        "--any-target", action="store_true",
+        help="use workers of other targets too, if they can run the code; their times count as the target's",
+    )  # fmt: skip
+    fleet.add_argument(
+        "--fallback", action="store_true", help="measure on this machine when no worker is left (default: end then)"
+    )
+
+
+def _add_worker(commands: Commands) -> None:
+    parser = _command(commands, "worker", ".cli_fleet", "measure on this machine for tuning sessions on other ones")
+    parser.add_argument("scheduler", metavar="dask://HOST:PORT", help="the fleet's scheduler (dask scheduler)")
+    parser.add_argument("--name", metavar="NAME", help="name of this worker in messages and logs (default: the host's)")
+    parser.add_argument("--threads", type=count, metavar="N", help="most threads to measure with (default: the cores)")
+    _add_target(parser)
+    parser.add_argument(
+        "--machine", metavar="NAME",
+        help="workers with one name take turns (default: all on this host); give several to those that share no core",
+    )  # fmt: skip
 
 
 def _add_build(commands: Commands) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from argparse import Namespace
+from contextlib import ExitStack
 from pathlib import Path
 
+from . import api
 from .accuracy import check_accuracy
+from .cli_fleet import fleet_measurer, fleet_target
 from .cli_model import explain_report
-from .cli_values import model_name, output_path, shapes_of
-from .codegen.detect import host_target
-from .runtime.openmp import default_threads, usable_threads
+from .cli_values import UsageError, model_name, output_path, shapes_of
+from .codegen.detect import NAMES
+from .target import Target
 from .tuner.model_tasks import model_tasks
 from .tuner.patient import open_patiently
 from .tuner.search import find_searcher
@@ -25,10 +28,12 @@ def tune(arguments: Namespace) -> None:
     """Tune a model's tasks. Everything that can be refused is refused before the log is touched."""
     start = time.monotonic()
     find_searcher(arguments.search)
-    target = host_target(usable_threads(arguments.threads or default_threads()))
+    target = fleet_target(arguments) if arguments.workers else _target_here(arguments)
     shapes, accuracy = shapes_of(arguments.shape), check_accuracy(arguments.accuracy or "fast")
     found = model_tasks(arguments.model, target, shapes, accuracy)
-    check = ModelCheck(arguments.model, target, shapes, accuracy, time.monotonic() - start)
+    check = None
+    if api.measurable(arguments.workers, target):
+        check = ModelCheck(arguments.model, target, shapes, accuracy, time.monotonic() - start)
     tasks = tuning_tasks(found, arguments.task)
     path = Path(arguments.log) if arguments.log else Path(f"{model_name(arguments.model)}.tuning.db")
     if not path.exists():
@@ -37,7 +42,9 @@ def tune(arguments: Namespace) -> None:
     limit = f"{arguments.trials} trials" if budget_s is None else f"{budget_s:.0f} s"
     threads = f"{target.threads} thread{'s' * (target.threads != 1)}"
     print(f"{arguments.model}: {len(tasks)} tasks, {limit}, {threads} of {target.model or target.cpu}; log: {path}")
-    with open_patiently(path) as log:
+    with ExitStack() as stack:
+        log = stack.enter_context(open_patiently(path))
+        measurer = stack.enter_context(fleet_measurer(arguments, target)) if arguments.workers else None
         report = tune_tasks(
             tasks,
             log=log,
@@ -47,11 +54,22 @@ def tune(arguments: Namespace) -> None:
             search=arguments.search,
             seed=arguments.seed,
             model=check,
+            measurer=measurer,
         )
     print(report)
     if report.stopped == "interrupted":
         raise KeyboardInterrupt
-    if check.report is not None:
+    if check is not None and check.report is not None:
         explain_report(arguments, check.report)
     option = f" --accuracy {arguments.accuracy}" if arguments.accuracy else ""
-    print(f"Use it: luthier build {arguments.model} --log {path}{option}")
+    if arguments.target in NAMES[1:]:
+        option += f" --target {arguments.target}"
+    where = "Use it" if check is not None else "To use it on such a machine"
+    print(f"{where}: luthier build {arguments.model} --log {path}{option}")
+
+
+def _target_here(arguments: Namespace) -> Target:
+    for option in ("any_target", "fallback"):
+        if getattr(arguments, option):
+            raise UsageError(f"--{option.replace('_', '-')}: is about workers; give --workers dask://HOST:PORT with it")
+    return api.tuning_target(None, arguments.target, arguments.threads)

@@ -32,6 +32,7 @@ class MeasureResult:
     """The outcome of one candidate; the fields are those of :class:`.record.Record`.
 
     cold    whether constants came from memory in every sample
+    worker  the machine of a fleet that measured it; "" for this one
     """
 
     task: TuningTask
@@ -42,6 +43,7 @@ class MeasureResult:
     error: str = ""
     compile_s: float = 0.0
     cold: bool = False
+    worker: str = ""
 
     @property
     def noise(self) -> float:

@@ -9,7 +9,7 @@ from ..target import Target
 from .database import Database
 from .finish import keep_defaults, settle
 from .interrupts import shielded
-from .measure import Measurer
+from .measurer import AbstractMeasurer
 from .scheduler import TaskProgress, TaskScheduler
 from .whole_model import RACE_S, ModelCheck, ModelTimes
 
@@ -33,7 +33,7 @@ class Ending:
         self,
         log: Database,
         target: Target,
-        measurer: Measurer,
+        measurer: AbstractMeasurer,
         scheduler: TaskScheduler,
         model: ModelCheck | None,
         clock: Callable[[], float],

@@ -18,7 +18,7 @@ from .candidate import Candidate
 from .database import Database
 from .history import make_record, replay
 from .interrupts import shielded
-from .measure import Measurer
+from .measurer import AbstractMeasurer
 from .record import Record, Status
 from .task import TuningTask
 
@@ -48,7 +48,12 @@ def finalists(log: Database, task: TuningTask, target: Target, default: Candidat
 
 
 def settle(
-    task: TuningTask, default: Candidate, log: Database, target: Target, measurer: Measurer, timeout_s: float | None
+    task: TuningTask,
+    default: Candidate,
+    log: Database,
+    target: Target,
+    measurer: AbstractMeasurer,
+    timeout_s: float | None,
 ) -> Settled | None:
     """Decide what a task's schedule is, and make the log say so. None where there is nothing to decide, or no time."""
     latest: dict[str, MeasureResult] = {}

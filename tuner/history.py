@@ -29,9 +29,8 @@ def make_record(
     *,
     predicted: float | None = None,
     cold: bool = False,
-    worker: str = "",
 ) -> Record:
-    """The record of a measurement made now. predicted, cold, worker: as :class:`.record.Record` has them."""
+    """The record of a measurement made now. predicted, cold: as :class:`.record.Record` has them."""
     task, candidate = result.task, result.candidate
     luthier_version, llvm_version = versions()
     return Record(
@@ -55,7 +54,7 @@ def make_record(
         trial=candidate.trial,
         predicted=candidate.predicted if predicted is None else predicted,
         cold=cold,
-        worker=worker,
+        worker=result.worker,
     )
 
 

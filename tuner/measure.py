@@ -16,7 +16,6 @@ import threading
 from collections import Counter, deque
 from collections.abc import Sequence
 from queue import Empty, Queue
-from types import TracebackType
 from typing import Any
 
 from ..errors import TuningError
@@ -27,6 +26,7 @@ from .cpu import Cores, available_cores
 from .interrupts import shielded
 from .jobs import BuildBatch, NotBuilt
 from .limits import Limits
+from .measurer import AbstractMeasurer
 from .process import Failure, Worker
 from .record import Status
 from .task import TuningTask
@@ -37,12 +37,13 @@ _Job = tuple[TuningTask, Candidate]
 _Results = Queue[MeasureResult | BaseException]
 
 
-class Measurer:
+class Measurer(AbstractMeasurer):
     """Measures candidates for ``target`` (its ``threads`` are those that the kernels run with).
 
     builders  how many build at once; default: one per core, which take turns with the runner
     group     how many finished builds of one task are timed together at most
     batch     builds in one message; default: 4, but 1 where measuring takes all cores, and so waits for builds to end
+    cores     the machine's, where several measurers share them
     Worker roles are parameters so that tests can put a faulty one in.
     """
 
@@ -51,6 +52,7 @@ class Measurer:
         target: Target,
         limits: Limits | None = None,
         *,
+        cores: Cores | None = None,
         builders: int | None = None,
         group: int = 8,
         batch: int | None = None,
@@ -59,7 +61,7 @@ class Measurer:
         environment: dict[str, str] | None = None,
     ) -> None:
         self.target = target
-        self.cores = Cores(available_cores())
+        self.cores = cores or Cores(available_cores())
         self.group = group
         self.batch = batch or (4 if target.threads < self.cores.count else 1)
         limits = limits or Limits()
@@ -180,12 +182,6 @@ class Measurer:
             t.join(10.0)  # they are daemons: not worth waiting for beyond reason
         for w in workers:
             w.close()
-
-    def __enter__(self) -> Measurer:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        self.close()
 
     # ------------------------------------------------------------------ building
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from .whole_model import ModelTimes
 
-Stop = Literal["budget", "trials", "converged", "exhausted", "interrupted"]
+Stop = Literal["budget", "trials", "converged", "exhausted", "interrupted", "lost"]
 
 _REASONS: dict[Stop, str] = {
     "budget": "the time was up",
@@ -17,6 +17,7 @@ _REASONS: dict[Stop, str] = {
     "converged": "more trials would gain less than one per cent",
     "exhausted": "every candidate of every space was measured",
     "interrupted": "it was interrupted",
+    "lost": "no worker was left to measure with",
 }
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -28,6 +29,7 @@ from .experience import samples_of
 from .history import known_observations, make_record, replay
 from .interrupts import shielded
 from .measure import Measurer, MeasureResult
+from .measurer import AbstractMeasurer, MeasurerLost
 from .progress import Progress
 from .report import Stop, TaskReport, TuneReport
 from .scheduler import TaskProgress, TaskScheduler
@@ -51,7 +53,7 @@ def tune(
     seed: int = 0,
     stop_below: float = 0.01,
     progress: bool = True,
-    measurer: Measurer | None = None,
+    measurer: AbstractMeasurer | None = None,
     model: ModelCheck | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> TuneReport:
@@ -65,7 +67,8 @@ def tune(
     model       the model that the tasks are of, to be measured as a whole in the end
     clock       seconds that never go back; for tests
 
-    Ctrl-C ends the session early, with a report. Raises TuningError for arguments that make no sense.
+    Ctrl-C ends the session early, with a report, and so does the loss of the last machine of a fleet.
+    Raises TuningError for arguments that make no sense.
     """
     if (budget_s is None) == (trials is None):
         raise TuningError("tune: give either budget_s or trials, and not both")
@@ -125,7 +128,7 @@ class _Session:
         self,
         log: Database,
         target: Target,
-        measurer: Measurer,
+        measurer: AbstractMeasurer,
         ranking: CostModel,
         scheduler: TaskScheduler,
         progress: Progress,
@@ -155,6 +158,9 @@ class _Session:
             self.ending.run(deadline, sum(self.done.values()))
         except KeyboardInterrupt:
             stopped = "interrupted"
+        except MeasurerLost as lost:
+            warnings.warn(f"{lost} -- what was measured is in the log", RuntimeWarning, stacklevel=3)
+            stopped = "lost"
         return self._report(stopped)
 
     def _loop(self, deadline: float, trials: int | None) -> Stop:
@@ -165,7 +171,7 @@ class _Session:
                 return "budget"
             state = self.scheduler.next() if left is None or left > 0 else None
             # what waits is proposed without what the last batch tells; with other tasks to turn to, that costs little
-            ahead = BATCH if len(self.states) > 1 else BATCH // 2
+            ahead = self.measurer.capacity // (1 if len(self.states) > 1 else 2)
             if state is not None and self.measurer.pending <= ahead:
                 submitted = self._submit(state, BATCH if left is None else min(BATCH, left))
                 left = None if left is None else left - submitted

@@ -7,7 +7,7 @@ import pytest
 
 from luthier import __version__, cli, errors
 
-COMMANDS = ("tune", "build", "run", "bench", "tasks", "show", "log", "cache")
+COMMANDS = ("tune", "worker", "build", "run", "bench", "tasks", "show", "log", "cache")
 
 
 def test_version_and_help(luthier):
@@ -42,6 +42,8 @@ def test_help_loads_no_heavy_module():
         (["tune", "m.onnx", "--threads", "-1"], "positive whole number"),
         (["tune", "m.onnx", "--shape", "x"], "write data=1,3,224,224"),
         (["run", "m.onnx", "--input", "x.npy"], "write data=image.npy"),
+        (["worker"], "required: dask://HOST:PORT"),
+        (["worker", "dask://host", "--threads", "0"], "positive whole number"),
         (["show", "m.onnx"], "required: --task"),
         (["show", "m.onnx", "--task", "1", "--level", "c"], "invalid choice: 'c'"),
         (["log"], "required: ACTION"),

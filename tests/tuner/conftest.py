@@ -46,7 +46,7 @@ def make_record(machine: Target) -> MakeRecord:
     return make
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def repository_env() -> dict[str, str]:
     """An environment in which a child process imports the same luthier as this one."""
     import luthier

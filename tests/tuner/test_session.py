@@ -24,6 +24,7 @@ from luthier.tuner.inputs import differences, random_inputs
 from luthier.tuner.jobs import BuildJob, OutputsJob
 from luthier.tuner.lookup import best_schedule, schedules_from_log
 from luthier.tuner.measure import MeasureResult
+from luthier.tuner.measurer import AbstractMeasurer, MeasurerLost
 from luthier.tuner.record import Status
 from luthier.tuner.runner import Runner
 from luthier.tuner.session import tune, tune_workload
@@ -31,7 +32,7 @@ from luthier.tuner.task import TuningTask, tuning_tasks
 from luthier.tuner.whole_model import ModelTimes
 
 
-class FakeMeasurer:
+class FakeMeasurer(AbstractMeasurer):
     """Measures on a made-up machine, at once; remembers what it was asked."""
 
     def __init__(self, outcome=None) -> None:
@@ -76,12 +77,6 @@ class FakeMeasurer:
 
     def close(self):
         self.closed = True
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.close()
 
 
 class Clock:
@@ -234,6 +229,19 @@ class TestLoop:
         measurer = FakeMeasurer(lambda c: next(outcomes))
         report = run([matmul], log, host, measurer)
         assert (report.stopped, report.trials, measurer.closed) == ("interrupted", 3, True)
+        assert len(list(log.records())) == 3
+
+    def test_the_loss_of_all_machines_leaves_a_report_and_a_log(self, matmul, host):
+        class Lost(FakeMeasurer):
+            def next_result(self, timeout_s=None):
+                if len(self.submitted) - self.pending == 3:
+                    raise MeasurerLost("nobody is left")
+                return super().next_result(timeout_s)
+
+        log, measurer = MemoryDatabase(), Lost()
+        with pytest.warns(RuntimeWarning, match="nobody is left -- what was measured is in the log"):
+            report = run([matmul], log, host, measurer)
+        assert (report.stopped, report.trials, measurer.closed) == ("lost", 3, True)
         assert len(list(log.records())) == 3
 
     def test_a_seed_makes_proposals_reproducible(self, matmul, host):
