@@ -69,7 +69,8 @@ class AbstractMeasurer(ABC):
     ) -> list[MeasureResult]:
         """Time candidates again that were measured before, in turns on one machine; all of them are checked.
 
-        [] after ``timeout_s``. Raises as :meth:`next_result` does.
+        [] after ``timeout_s``, and where machine after machine was lost meanwhile: what was known of them then stays.
+        Raises as :meth:`next_result` does.
         """
 
     @abstractmethod

@@ -12,10 +12,14 @@ import pytest
 
 from luthier.codegen.detect import host_target
 from luthier.errors import TargetError, TuningError
+from luthier.tuner import finish
+from luthier.tuner.bench import MeasureResult
 from luthier.tuner.candidate import Candidate
+from luthier.tuner.database import MemoryDatabase
 from luthier.tuner.fleet import FleetMeasurer, choose_target, connect, dispatch, misfit, remote
 from luthier.tuner.fleet.dispatch import DEPTH, Patience
 from luthier.tuner.fleet.messages import IDENTITY, Exchange, Greeting, Outcome
+from luthier.tuner.history import make_record
 from luthier.tuner.measurer import MeasurerLost
 from luthier.tuner.record import Status
 
@@ -192,15 +196,28 @@ class TestComparing:
             assert len(m.compare(matmul, [Candidate({"n": n}) for n in range(5)], 10)) == 5
         assert failures
 
-    def test_comparisons_that_cost_every_worker_end(self, scheduler, target, matmul):
+    def test_a_comparison_that_costs_every_worker_ends_and_condemns_nothing(
+        self, scheduler, target, matmul, monkeypatch
+    ):
+        ill = [True]
+
         async def die(worker):
-            if worker.held:
+            if worker.held and ill:
                 raise OSError("connection closed")
 
         scheduler.workers = {n: FakeWorker(n, target, behave=die) for n in "ab"}
-        with measurer_of(target) as m, pytest.warns(RuntimeWarning, match="connection closed"):
-            results = m.compare(matmul, [Candidate({"n": n}) for n in range(2)], 10)
-        assert [r.status for r in results] == [Status.CRASHED] * 2
+        log = MemoryDatabase()
+        default, other = Candidate({"n": 0}), Candidate({"n": 1})
+        for candidate, run_s in ((default, 2e-3), (other, 1e-3)):
+            result = MeasureResult(matmul, candidate, Status.OK, (run_s,), True)
+            log.add(make_record(result, target, "random", 0))
+        before = list(log.records())
+        monkeypatch.setattr(finish, "replay", lambda task, target, record: record)
+        with measurer_of(target) as m, pytest.warns(RuntimeWarning, match="are not compared"):
+            assert finish.settle(matmul, default, log, target, m, 10) is None
+            ill.clear()
+            assert measure(m, matmul, 2, first=20)
+        assert list(log.records()) == before
 
     def test_time_is_kept_and_what_was_dropped_does_not_return(self, scheduler, target, matmul):
         gate = []

@@ -28,7 +28,10 @@ from .messages import Exchange, Greeting, Order, Outcome, RemoteTask
 DEPTH = 16
 """Candidates that a worker holds at most, so that it builds some while it measures others."""
 MOST_LOSSES = 3
-"""A candidate that this many workers were lost with is to blame; before the last of them it is tried on its own."""
+"""A candidate that this many workers were lost with is to blame; before the last of them it is tried on its own.
+
+A comparison that they were lost with is given up, but says nothing of its candidates: each was measured well before.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,13 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
+class NotCompared:
+    """A comparison was given up; group: its number, as in its orders."""
+
+    group: int
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """Something that the user should know."""
 
@@ -75,7 +85,7 @@ class Lost:
     text: str
 
 
-Event: TypeAlias = Union[Finished, Note, Lost]
+Event: TypeAlias = Union[Finished, NotCompared, Note, Lost]
 
 
 @dataclass(slots=True)
@@ -306,22 +316,28 @@ class Dispatcher:
         self._deliver(Finished(outcome, site.name))
 
     def _take_back(self, site: _Site, trouble: str) -> None:
-        """Queue again what a worker held, but not what has cost too many workers."""
+        """Queue again what a worker held, but neither candidates nor comparisons that have cost too many workers."""
         if trouble:
             count = f"{len(site.held)} candidate{'s' * (len(site.held) != 1)}"
             self._remark(site.address, f"{trouble}; {count} to be given to others", site.name)
             self._losses.update(site.held.keys())
         groups: dict[int, list[Order]] = {}
         for order in reversed(site.held.values()):
-            if self._losses[order.ticket] >= MOST_LOSSES:
+            if order.group is not None:
+                groups.setdefault(order.group, []).insert(0, order)
+            elif self._losses[order.ticket] >= MOST_LOSSES:
                 error = f"{MOST_LOSSES} workers were lost while they had this candidate, the last: {trouble}"
                 values = {"status": Status.CRASHED, "error": error}
                 self._deliver(Finished(Outcome(order.ticket, values), site.name))
-            elif order.group is not None:
-                groups.setdefault(order.group, []).insert(0, order)
             else:
                 self._waiting.appendleft(order)
-        self._groups.extendleft(map(tuple, groups.values()))
+        for group, orders in groups.items():
+            if self._losses[orders[0].ticket] >= MOST_LOSSES:
+                count = f"{len(orders)} candidates are not compared"
+                self._deliver(Note(f"{count}: {MOST_LOSSES} workers were lost meanwhile, the last: {trouble}"))
+                self._deliver(NotCompared(group))
+            else:
+                self._groups.appendleft(tuple(orders))
         site.held.clear()
         if self._waiting or self._groups:
             self._arrived.set()

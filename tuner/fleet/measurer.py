@@ -23,7 +23,7 @@ from ..measurer import AbstractMeasurer, MeasurerLost
 from ..task import TuningTask
 from .choose import misfit
 from .connect import dask_distributed
-from .dispatch import DEPTH, Dispatcher, Event, Finished, Lost, Note, Patience
+from .dispatch import DEPTH, Dispatcher, Event, Finished, Lost, NotCompared, Note, Patience
 from .messages import Greeting, Order, RemoteTask
 
 
@@ -132,6 +132,8 @@ class FleetMeasurer(AbstractMeasurer):
                 event = self._events.get(timeout=None if deadline is None else max(deadline - time.monotonic(), 0.0))
             except Empty:
                 self._tell(self._dispatcher.drop)
+                return []
+            if event == NotCompared(group):
                 return []
             if isinstance(event, Finished) and event.outcome.ticket in wanted:
                 candidate = wanted[event.outcome.ticket]
