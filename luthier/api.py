@@ -149,6 +149,7 @@ def tune(
     import_s = time.monotonic() - start
     database = log if isinstance(log, Database) else open_patiently(log)
     measurer = None
+    here = measurable(workers, chosen)
     try:
         if workers is not None:
             measurer = FleetMeasurer(workers, chosen, any_target=any_target, fallback=fallback)
@@ -162,7 +163,8 @@ def tune(
             search=search,
             seed=seed,
             progress=progress,
-            model=ModelCheck(model, chosen, shapes, accuracy, import_s) if measurable(workers, chosen) else None,
+            model=ModelCheck(model, chosen, shapes, accuracy, import_s) if here else None,
+            note="" if here else UNMEASURED,
             measurer=measurer,
         )
     finally:
@@ -205,6 +207,10 @@ def tuning_target(workers: str | None, target: Target | str | None, threads: int
     if workers is None and not can_run(chosen):
         raise TargetError(f"this machine ({host_target().cpu}) cannot run code for {chosen.name}; tune on one that can")
     return chosen
+
+
+UNMEASURED = "The whole model was not measured, as this machine is not one of the target's."
+"""Where it is not :func:`measurable`."""
 
 
 def measurable(workers: str | None, target: Target) -> bool:

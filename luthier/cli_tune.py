@@ -54,6 +54,7 @@ def tune(arguments: Namespace) -> None:
             search=arguments.search,
             seed=arguments.seed,
             model=check,
+            note="" if check is not None else api.UNMEASURED,
             measurer=measurer,
         )
     print(report)
@@ -62,8 +63,10 @@ def tune(arguments: Namespace) -> None:
     if check is not None and check.report is not None:
         explain_report(arguments, check.report)
     option = f" --accuracy {arguments.accuracy}" if arguments.accuracy else ""
-    if arguments.target in NAMES[1:]:
-        option += f" --target {arguments.target}"
+    if target.name in NAMES[1:]:  # also one that the workers have chosen
+        option += f" --target {target.name}"
+    if check is None:
+        option += f" --threads {target.threads}"
     where = "Use it" if check is not None else "To use it on such a machine"
     print(f"{where}: luthier build {arguments.model} --log {path}{option}")
 

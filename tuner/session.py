@@ -55,6 +55,7 @@ def tune(
     progress: bool = True,
     measurer: AbstractMeasurer | None = None,
     model: ModelCheck | None = None,
+    note: str = "",
     clock: Callable[[], float] = time.monotonic,
 ) -> TuneReport:
     """Search schedules for ``tasks`` on ``target`` until ``budget_s`` seconds have passed or ``trials`` were measured.
@@ -65,6 +66,7 @@ def tune(
     stop_below  stop early when all remaining gain is expected to be less than this fraction; 0 to never do so
     measurer    where to measure, by default worker processes on this machine; it is closed when the session ends
     model       the model that the tasks are of, to be measured as a whole in the end
+    note        without one, what the report is to say of that
     clock       seconds that never go back; for tests
 
     Ctrl-C ends the session early, with a report, and so does the loss of the last machine of a fleet.
@@ -84,6 +86,7 @@ def tune(
         states = [_start(t, log, target, search, ranking, seed) for t in chosen]
         scheduler = TaskScheduler(states, target, stop_below)
         session = _Session(log, target, measurer, ranking, scheduler, shown, search, seed, model, clock, start)
+        session.ending.note = note
         return session.run(budget_s, trials)
 
 

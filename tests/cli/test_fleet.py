@@ -70,10 +70,12 @@ def test_tune_for_workers_of_another_kind(luthier, tiny, tmp_path):
         fleet.close()
     assert done.code == 0, done.err
     assert "old     tcp://127.0.0.1:" in done.out and "x86-64-v2, 1 thread" in done.out
-    assert "To use it on such a machine: luthier build" in done.out
+    assert "The whole model was not measured" in done.out
+    command = done.out.partition("To use it on such a machine: luthier ")[2].split()
+    assert command[0] == "build"
     with open_log("x.db", "r") as log:
         records = list(log.records())
     assert len(records) == 3 and {r.target["name"] for r in records} == {"x86-64-v2"}
     assert {r.status for r in records} == {"ok"}
-    built = luthier("build", tiny, "--log", "x.db", "--target", "x86-64-v2", "--threads", 1, "-o", "x.luthier")
+    built = luthier(*command, "-o", "x.luthier")
     assert built.code == 0 and "2 tuned" in built.out + built.err
