@@ -8,9 +8,10 @@
 
 GFLOP/s count the operator's definition (a multiply-add is 2, taps on padding count), at the least and the median time.
 
-    of peak       the median, as a part of a loop of nothing but FMAs, timed in the same run; of what memory can be read
-                  at, where reading the weights is all of the work
-    of prototype  the same part divided by the prototype's: least time, median
+    of peak       the median, as a part of a loop of nothing but FMAs, timed in turn with the layer: a core's rate
+                  changes with what its neighbours do; of what memory can be read at, where reading the weights is all
+                  of the work
+    of prototype  the same part divided by the prototype's: at the best of both; at the median of the rounds' parts
     error         largest difference from the same layer in float64, relative to its largest value
 
 ONNX Runtime's rate for the layer stands beside it, measured in turn, where it is installed. The exit code is 1 where an
@@ -38,7 +39,7 @@ from luthier.cli_table import percent, table
 from luthier.cli_values import count, duration
 from luthier.codegen.detect import named_target
 from luthier.errors import ScheduleError
-from luthier.peak import fma_peak, read_peak
+from luthier.peak import FmaMeter, read_peak
 from luthier.peers import OnnxRuntime, PeerError, output_error
 from luthier.schedule.decide import Default, Replay
 from luthier.schedule.schedule import Schedule
@@ -49,26 +50,31 @@ from luthier.tuner.database import Database, open_log
 from luthier.tuner.session import tune_workload
 from luthier.tuner.task import TuningTask
 
-TURN = 10
-"""Runs in a row before the other engine takes its turn."""
+TURN = 4
+"""Runs in a row before the peak, and the other engine, take their turns."""
 RUN_S = 5e-4
 """What short layers are repeated to fill: long against the clock, short against the time slice of a busy machine."""
 
 
-def measure(layer: Layer, schedule: Schedule, target: Target, rounds: int, peers: bool) -> dict[str, Any]:
-    """Time one layer; returns JSON data."""
+def measure(
+    layer: Layer, schedule: Schedule, target: Target, rounds: int, peers: bool, meter: FmaMeter
+) -> dict[str, Any]:
+    """Time one layer, in turn with the peak; returns JSON data."""
     rng = np.random.default_rng(0)
     x, w = (rng.standard_normal(s, np.float32) for s in layer.shapes())
     work = schedule.workload
     function = luthier.build(schedule, target)
     arranged = layer.arrange(x, target)
-    number = max(1, round(RUN_S / min(function.time(arranged, w, repeats=3))))
+    time_runs = function.timer(arranged, w)
+    number = max(1, round(RUN_S / min(time_runs(3))))
     theirs = _onnxruntime(layer, x, w, target.threads) if peers else None
     run_s: list[float] = []
+    peaks: list[float] = []
     their_s: list[float] = []
     while len(run_s) < rounds:
         turn = min(TURN, rounds - len(run_s))
-        run_s += function.time(arranged, w, repeats=turn, number=number)
+        run_s += time_runs(turn, number=number)
+        peaks += [meter.read() for _ in range(turn)]
         if theirs is not None:
             their_s += [theirs(number) for _ in range(turn)]
     return {
@@ -78,6 +84,7 @@ def measure(layer: Layer, schedule: Schedule, target: Target, rounds: int, peers
         "bytes": work.bytes_moved,
         "decisions": dict(schedule.decisions),
         "run_s": run_s,
+        "peaks": peaks,
         "onnxruntime_s": their_s,
         "prototype": list(layer.figures),
         "bound_by_memory": bound_by_memory(layer),
@@ -129,32 +136,38 @@ def schedule_for(layer: Layer, target: Target, log: Database | None) -> tuple[Sc
     return instantiate(work, Default(), target, layer.space), "default"
 
 
-def of_prototype(result: dict[str, Any], peak: float, bandwidth: float) -> tuple[float, float]:
-    """This run's part of its own peak over the prototype's, at the least time and at the median."""
-    times = min(result["run_s"]), statistics.median(result["run_s"])
+def of_peak(result: dict[str, Any], bandwidth: float) -> tuple[float, float]:
+    """A layer's part of the peak: its best rate of the best reading, and the median of the rounds' parts."""
     if result["bound_by_memory"]:
-        ours, known = result["bytes"] / bandwidth, PROTOTYPE_READS
-    else:
-        ours, known = result["flops"] / peak, PROTOTYPE_PEAK
-    least, median = (ours / t / (figure / known) for t, figure in zip(times, result["prototype"], strict=True))
+        parts = [result["bytes"] / t / bandwidth for t in result["run_s"]]
+        return max(parts), statistics.median(parts)
+    rates = [result["flops"] / t for t in result["run_s"]]
+    parts = [rate / peak for rate, peak in zip(rates, result["peaks"], strict=True)]
+    return max(rates) / max(result["peaks"]), statistics.median(parts)
+
+
+def of_prototype(result: dict[str, Any], bandwidth: float) -> tuple[float, float]:
+    """The parts of :func:`of_peak` over the prototype's."""
+    known = PROTOTYPE_READS if result["bound_by_memory"] else PROTOTYPE_PEAK
+    ours = of_peak(result, bandwidth)
+    least, median = (part * known / figure for part, figure in zip(ours, result["prototype"], strict=True))
     return least, median
 
 
-def report(results: list[dict[str, Any]], peak: float, bandwidth: float) -> str:
+def report(results: list[dict[str, Any]], bandwidth: float) -> str:
     rows = []
     for r in results:
         best, median = min(r["run_s"]), statistics.median(r["run_s"])
         gflops, gbytes = r["flops"] / 1e9, r["bytes"] / 1e9
         theirs = statistics.median(r["onnxruntime_s"]) if r["onnxruntime_s"] else float("inf")
-        of_peak = (r["bytes"], bandwidth) if r["bound_by_memory"] else (r["flops"], peak)
-        least_part, median_part = of_prototype(r, peak, bandwidth)
+        least_part, median_part = of_prototype(r, bandwidth)
         rows.append(
             [
                 r["layer"],
                 r["schedule"],
                 f"{gflops / best:.1f}",
                 f"{gflops / median:.1f}",
-                percent(of_peak[0] / median, of_peak[1]),
+                percent(of_peak(r, bandwidth)[1], 1.0),
                 f"{least_part:.2f} {median_part:.2f}",
                 f"{gbytes / median:.1f}",
                 f"{gflops / theirs:.1f}" if r["onnxruntime_s"] else "-",
@@ -174,19 +187,20 @@ def main() -> int:
     log = open_log(arguments.log, "w" if arguments.tune else "r") if arguments.log else None
     if arguments.tune and log is not None:
         tune(layers, target, log, arguments.tune)
-    peak, bandwidth = fma_peak(target), read_peak(target)
+    meter, bandwidth = FmaMeter(target), read_peak(target)
+    peak = meter.read(40)
     results = []
     for layer in layers:
         schedule, origin = schedule_for(layer, target, log)
-        result = measure(layer, schedule, target, arguments.rounds, not arguments.alone)
+        result = measure(layer, schedule, target, arguments.rounds, not arguments.alone, meter)
         results.append(result | {"schedule": origin})
         if bound_by_memory(layer):  # a busy machine hides at times what it can do
             bandwidth = max(bandwidth, read_peak(target))
-        peak = max(peak, fma_peak(target, repeats=10))
-        print(report(results[-1:], peak, bandwidth).splitlines()[-1], flush=True)
+        peak = max(peak, *result["peaks"])
+        print(report(results[-1:], bandwidth).splitlines()[-1], flush=True)
     print(f"\n{target.model or target.cpu}, {target.vector_bits}-bit vectors, {target.threads} thread(s): FMA peak "
           f"{peak / 1e9:.1f} GFLOP/s, reads {bandwidth / 1e9:.1f} GB/s")  # fmt: skip
-    print(report(results, peak, bandwidth))
+    print(report(results, bandwidth))
     data = {"environment": environment(target), "fma_peak": peak, "read_peak": bandwidth, "layers": results}
     write_json(arguments.json, data)
     wrong = [r["layer"] for r in results if not r["error"] <= r["tolerance"]]

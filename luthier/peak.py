@@ -2,7 +2,8 @@
 
 :func:`measure` gives both of the following, for the rooflines of a profile.
 :func:`fma_peak` times a loop that holds nothing but fused multiply-adds on registers, :func:`read_peak` one that reads
-memory. Both are functions of the loop IR that take the compiler's ordinary way to machine code.
+memory. Both are functions of the loop IR that take the compiler's ordinary way to machine code. :class:`FmaMeter` takes
+single readings of the former, for comparisons in turn: a core's rate changes with what else runs on the machine.
 """
 
 from __future__ import annotations
@@ -31,14 +32,24 @@ def measure(target: Target) -> Peaks:
     return Peaks(fma_peak(target), read_peak(target))
 
 
+class FmaMeter:
+    """Readings of the multiply-adds that all ``target.threads`` do in registers, f32; one takes a millisecond."""
+
+    def __init__(self, target: Target) -> None:
+        lanes, self._threads = target.lanes(), target.threads
+        self._x = _aligned(np.full((2, lanes), 0.5, np.float32))
+        self._out = empty_aligned((self._threads, CHAINS, lanes), np.dtype(np.float32))
+        self._program = _load(_fma_loop(lanes, self._threads), target)
+        self._flops = 2.0 * lanes * CHAINS * STEPS * self._threads
+
+    def read(self, repeats: int = 1) -> float:
+        """Floating-point operations per second (an FMA counts two), at the best of ``repeats``."""
+        return self._flops / _best(self._program, [self._x], [self._out], self._threads, repeats)
+
+
 def fma_peak(target: Target, repeats: int = 40) -> float:
     """Floating-point operations per second of all ``target.threads`` in f32 (an FMA counts two), at the best repeat."""
-    lanes, threads = target.lanes(), target.threads
-    x = np.full((2, lanes), 0.5, np.float32)
-    out = empty_aligned((threads, CHAINS, lanes), np.dtype(np.float32))
-    program = _load(_fma_loop(lanes, threads), target)
-    best_s = _best(program, [_aligned(x)], [out], threads, repeats)
-    return 2.0 * lanes * CHAINS * STEPS * threads / best_s
+    return FmaMeter(target).read(repeats)
 
 
 def read_peak(target: Target, size_bytes: int = 1 << 28, repeats: int = 5) -> float:

@@ -11,7 +11,8 @@ Comes in: a schedule, or what to compute (then the operator's space schedules it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -44,9 +45,13 @@ class Function:
 
     def time(self, *arrays: Any, repeats: int = 10, number: int = 1) -> list[float]:
         """Return ``repeats`` latencies in seconds, each the mean of ``number`` runs; without arrays, of random ones."""
+        return self.timer(*arrays)(repeats, number=number)
+
+    def timer(self, *arrays: Any) -> Callable[..., list[float]]:
+        """Bring arrays into their layouts once; returns what times runs with them: ``(repeats=10, number=1)``."""
         specs = self._executable.inputs
         feed = {s.name: a for s, a in zip(specs, self._physical(arrays), strict=True)} if arrays else None
-        return self._executable.time(repeats, inputs=feed, number=number)
+        return partial(self._executable.time, inputs=feed)
 
     def _physical(self, arrays: Sequence[Any]) -> list[Any]:
         """Check the arrays that change their layout, and change it."""
