@@ -5,7 +5,6 @@ Whatever happens, each candidate is recorded once, and the log is good for the n
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from dataclasses import replace
 
 import pytest
 from fleet import Fleet
+from processes import alive
 
 from luthier.errors import TuningError
 from luthier.tuner.database import MemoryDatabase
@@ -170,15 +170,6 @@ def test_the_candidates_processes_end_with_their_worker(repository_env):
     parent.wait(10)
     parent.stdout.close()
     deadline = time.monotonic() + 10
-    while _alive(child) and time.monotonic() < deadline:
+    while alive(child) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert not _alive(child)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    with open(f"/proc/{pid}/stat") as stat:
-        return stat.read().rpartition(")")[2].split()[0] != "Z"
+    assert not alive(child)

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import alive, children
 
 from luthier.tuner.database import open_log
 from luthier.tuner.interrupts import shielded
@@ -22,17 +23,6 @@ print("started", flush=True)
 from luthier.cli import main
 sys.exit(main(sys.argv[1:]))
 """
-
-
-def children(pid: int) -> set[int]:
-    return {int(p) for f in Path(f"/proc/{pid}/task").glob("*/children") for p in f.read_text().split()}
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import alive, children
 
 from luthier.codegen.detect import host_target
 from luthier.errors import TuningError
@@ -354,27 +354,16 @@ def count(path) -> int:
         return len(list(log.records()))
 
 
-def workers_of(pid: int) -> set[int]:
-    return {int(p) for f in Path(f"/proc/{pid}/task").glob("*/children") for p in f.read_text().split()}
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 def test_ctrl_c_and_kill_9_leave_a_sound_log_and_no_workers(tmp_path, repository_env):
     path = tmp_path / "a.db"
     session = start_session(path, repository_env, 3)
-    workers = workers_of(session.pid)
+    workers = children(session.pid)
     session.send_signal(signal.SIGINT)
     assert session.communicate(timeout=30)[0] == "interrupted\n"
     assert len(workers) >= 2 and not any(map(alive, workers))
     before = count(path)
     session = start_session(path, repository_env, before + 3)
-    workers = workers_of(session.pid)
+    workers = children(session.pid)
     session.kill()
     session.communicate()
     assert count(path) >= before + 3
