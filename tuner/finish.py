@@ -85,9 +85,10 @@ def settle(
 
 
 def _note(log: Database, target: Target, results: Sequence[MeasureResult]) -> None:
-    """Put new timings in the place of the old ones."""
+    """Put new timings of a task's candidates, at least one, in the place of the old ones."""
+    known = {r.decisions_hash: r for r in log.records(results[0].task.key, target)}
     for result in results:
-        old = {r.decisions_hash: r for r in log.records(result.task.key, target)}.get(result.candidate.hash)
+        old = known.get(result.candidate.hash)
         search, seed, predicted = (old.search, old.seed, old.predicted) if old is not None else ("", 0, None)
         record = make_record(result, target, search, seed, predicted=predicted, cold=result.cold)
         log.add(record, replace=True)

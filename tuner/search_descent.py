@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from ..errors import ScheduleError
-from ..schedule.decide import Decider, Decisions, Default, Json, Random
+from ..schedule.decide import Decider, Decisions, Default, Json
 from .candidate import Candidate
 from .search import SEARCHERS, Observation, SearchContext, Searcher
-from .search_random import ATTEMPTS
+from .search_random import draws
 
 CENTRES = 4
 """Schedules whose neighbours are tried, best first, before steps get longer."""
@@ -93,12 +93,7 @@ class DescentSearch(Searcher):
         two_away = [c.decisions for o in self._best[:1] for c in self._steps_from(o.candidate.decisions)]
         self.rng.shuffle(two_away)
         yield from self._around(two_away[:n])
-        misses = 0
-        while misses < ATTEMPTS:
-            candidate = self.make(Random(self.rng))
-            misses = misses + 1 if candidate is None else 0
-            if candidate is not None:
-                yield candidate
+        yield from draws(self)
 
     def _around(self, centres: Iterable[Decisions]) -> Iterator[Candidate]:
         for decisions in centres:
