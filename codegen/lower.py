@@ -20,6 +20,7 @@ from typing import TypeAlias
 
 from ..errors import ScheduleError
 from ..schedule.axis import LoopAxis, bound_axes
+from ..schedule.layout import BlockedLayout
 from ..schedule.schedule import Schedule
 from ..schedule.stage import Prefetching, Stage
 from ..te import dtype as dt
@@ -207,11 +208,10 @@ class _Lowering:
             if not isinstance(e, Select):
                 return None
             parts = [scope.simplify(c) for c in split_conjuncts(e.condition)]
-            decided.extend(p for p in parts if all(map(scope.binds, self.vars(p))))
             left = [p for p in parts if not all(map(scope.binds, self.vars(p)))]
-            return (
-                select(all_of(*left), rewrite(e.a, without), rewrite(e.b, without)) if left else rewrite(e.a, without)
-            )
+            decided.extend(p for p in parts if p not in left)
+            chosen = rewrite(e.a, without)
+            return select(all_of(*left), chosen, rewrite(e.b, without)) if left else chosen
 
         under = rewrite(value, without)
         condition = scope.simplify(all_of(*decided))
@@ -428,8 +428,7 @@ class _Lowering:
         """Whether a loop runs along the last dimension of a row-major tensor alone, which is no more than a line."""
         assert isinstance(read, Read)
         source = read.source
-        layout = self.schedule.layouts.get(source) if isinstance(source, Placeholder) else self.schedule[source].layout
-        if layout is not None or LINE_BYTES % (source.shape[-1] * dt.size_bytes(source.dtype)):
+        if self._layout(source) is not None or LINE_BYTES % (source.shape[-1] * dt.size_bytes(source.dtype)):
             return False
         return not any(leaf.var in self.vars(i) for i in read.indices[:-1])
 
@@ -450,8 +449,11 @@ class _Lowering:
                 f"{source.name} is read where it is not available: the stage is computed inside a loop that does not "
                 "surround all of its readers"
             )
-        layout = self.schedule.layouts.get(source) if isinstance(source, Placeholder) else self.schedule[source].layout
+        layout = self._layout(source)
         return buffer, layout.physical_indices(indices) if layout else indices
+
+    def _layout(self, source: Source) -> BlockedLayout | None:
+        return self.schedule.layouts.get(source) if isinstance(source, Placeholder) else self.schedule[source].layout
 
     def _store(self, target: tuple[Buffer, tuple[Expr, ...]], value: Expr, scope: Scope) -> Stmt:
         buffer, indices = target

@@ -83,6 +83,11 @@ class Window:
     dilation: int
     pad_before: int
 
+    @staticmethod
+    def pointwise(outputs: int) -> Window:
+        """One tap of stride 1 without padding."""
+        return Window(outputs, outputs, 1, 1, 1, 0)
+
     def inside(self, output: int) -> bool:
         """Whether every tap of an output lies on the input."""
         first = output * self.stride - self.pad_before

@@ -258,7 +258,7 @@ def winograd_tiles(anchor: Compute, lanes: int, prologue: bool = False) -> list[
 def flat_windows(window_y: Window, window_x: Window) -> tuple[Window, Window]:
     """The windows of a 1x1 convolution whose pixels are numbered in one dimension."""
     pixels = window_y.outputs * window_x.outputs
-    return Window(1, 1, 1, 1, 1, 0), Window(pixels, pixels, 1, 1, 1, 0)
+    return Window.pointwise(1), Window.pointwise(pixels)
 
 
 @lru_cache(maxsize=256)

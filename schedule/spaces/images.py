@@ -59,7 +59,7 @@ def windows(anchor: Compute) -> tuple[Window, Window]:
         options = given("kernel", 1, d), given("strides", 1, d), given("dilations", 1, d), given("pads", 0, d)
         return Window(anchor.shape[2 + d], inputs[d], *options)
 
-    return along(rank - 2) if rank > 1 else Window(1, 1, 1, 1, 1, 0), along(rank - 1)
+    return along(rank - 2) if rank > 1 else Window.pointwise(1), along(rank - 1)
 
 
 def image_axes(s: Schedule, stage: Stage) -> tuple[LoopAxis, LoopAxis, list[LoopAxis], LoopAxis, LoopAxis, LoopAxis]:

@@ -18,7 +18,6 @@ from functools import lru_cache
 
 from ...target import Target
 from ...te.tensor import Compute
-from ..axis import LoopAxis
 from ..decide import Decider
 from ..schedule import Schedule
 from ..stage import Stage
@@ -26,6 +25,7 @@ from .common import (
     NEAR_BYTES,
     default_unroll,
     fuse_all,
+    mark_tile,
     register_tiles,
     rows_in_first_cache,
     step_cycles,
@@ -107,7 +107,7 @@ def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m
     s.compute_at(columns, out, tx_i)
     s.compute_at(product, out, outer[-1])
     _multiply(s, product, product_tile, c, _block_ends(size, c))
-    _unrolled(s, out, [i, j], ci)
+    mark_tile(s, out, [i, j], ci)
     last_row = ty_i if c.block == size.tiles_y else ty_o
     s.partition(out, last_row, tail_cut(height, m if c.block == size.tiles_y else m * c.block))
     last_column = tx_i if c.columns == size.tiles_x else tx_o
@@ -116,7 +116,7 @@ def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m
 
     tile, channel, row, column, column_lane = columns.roots
     s.reorder(columns, [tile, channel, column, row, column_lane])
-    _unrolled(s, columns, [tile, channel, column, row], column_lane)
+    mark_tile(s, columns, [tile, channel, column, row], column_lane)
     if not c.whole:
         s.compute_at(data, out, tx_o)
     _transform_input(s, rows, data, c)
@@ -180,7 +180,7 @@ def _multiply(s: Schedule, product: Stage, local: Stage, c: Choice, ends: list[i
     oc_o, oc_i = s.split(product, oc, c.vectors, tail="guard")
     s.reorder(product, [i, j, oc_o, t_o, t_i, oc_i, lane])
     s.compute_at(local, product, t_o)
-    _unrolled(s, product, [t_i, oc_i], lane)
+    mark_tile(s, product, [t_i, oc_i], lane)
     cuts = {cut for end in ends for cut in (end // c.points, *tail_cut(end, c.points))}
     s.partition(product, t_o, sorted(cut for cut in cuts if 0 < cut < t_o.extent))
 
@@ -191,7 +191,7 @@ def _multiply(s: Schedule, product: Stage, local: Stage, c: Choice, ends: list[i
     if c.steps > 1 and ic_i.extent % c.steps == 0:
         _, step = s.split(local, ic_i, c.steps)
         s.unroll(local, step)
-    _unrolled(s, local, spatial, local_lane)
+    mark_tile(s, local, spatial, local_lane)
 
 
 def _prefetch_filter(s: Schedule, local: Stage, kernel: Stage, c: Choice, size: Size) -> None:
@@ -215,21 +215,15 @@ def _transform_input(s: Schedule, rows: Stage, data: Stage, c: Choice) -> None:
     s.reorder(data, [ty, ic, tx, i, j, lane])
     s.compute_at(rows, data, tx)
     large = j.extent > LONGEST_UNROLLED
-    _unrolled(s, data, [j] if large else [i, j], lane)
+    mark_tile(s, data, [j] if large else [i, j], lane)
     if tx.extent > 2:
         s.partition(data, tx, [1, tx.extent - 1])
     tile, channel, row, column, row_lane = rows.roots
     s.reorder(rows, [tile, channel, column, row, row_lane])
-    _unrolled(s, rows, [tile, channel, row] if large else [tile, channel, column, row], row_lane)
+    mark_tile(s, rows, [tile, channel, row] if large else [tile, channel, column, row], row_lane)
     if c.input_ahead:  # a large image: most tiles lie inside
         s.unswitch(rows)
         s.prefetch(rows, max(rows.inputs(), key=lambda x: x.elements), None, c.input_ahead)
-
-
-def _unrolled(s: Schedule, stage: Stage, axes: list[LoopAxis], lane: LoopAxis) -> None:
-    for axis in axes:
-        s.unroll(stage, axis)
-    s.vectorize(stage, lane)
 
 
 def _transform_filter(s: Schedule, filter_rows: Stage, kernel: Stage, c: Choice, lanes: int) -> None:
@@ -243,7 +237,7 @@ def _transform_filter(s: Schedule, filter_rows: Stage, kernel: Stage, c: Choice,
     oc_o, oc_i = s.split(kernel, oc, lanes, tail="guard")
     s.reorder(kernel, [oc_o, ic, i, j, oc_i])
     s.compute_at(filter_rows, kernel, ic)
-    _unrolled(s, kernel, [i, j], oc_i)
+    mark_tile(s, kernel, [i, j], oc_i)
     row, tap, channel, depth = filter_rows.roots
     s.reorder(filter_rows, [depth, row, tap, channel])
     s.unroll(filter_rows, row)
