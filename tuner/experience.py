@@ -20,13 +20,13 @@ from .cost_model import Sample
 from .database import Database
 from .features import extract
 from .record import Record, target_hash
+from .transfer import same_code
 
 MOST_SAMPLES = 1000
 """Samples that a session takes from tasks other than its own: making them takes one to four milliseconds each."""
 SIMILAR_WEIGHT = 0.3
 """Of a sample from another machine or number of threads, against one from this."""
 
-_SAME_CODE = ("triple", "vector_bits", "vector_registers")
 _TARGET_FIELDS = frozenset(f.name for f in fields(Target))
 
 
@@ -37,14 +37,15 @@ def samples_of(log: Database, target: Target, skip: Container[str] = (), most: i
     than ``most``, every task keeps its fastest, and the others evenly over their times.
     """
     groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
+    wanted, own = target.fingerprint(), target_hash(target)
     for r in log.records():
-        if r.key not in skip and not r.space and _alike(r, target):
+        if r.key not in skip and not r.space and same_code(r.target, wanted):
             groups[r.key, r.target_hash].append(r)
     share = max(2, most // max(len(groups), 1))
     samples: list[Sample] = []
     for group in groups.values():
         made, _ = samples_from(_spread(group, share), machine_of(group[0]))
-        if group[0].target_hash != target_hash(target):
+        if group[0].target_hash != own:
             # only times of one machine compare: a group of its own
             name = group[0].key + "@" + group[0].target_hash
             made = [Sample(name, s.features, s.run_s, SIMILAR_WEIGHT) for s in made]
@@ -75,11 +76,6 @@ def samples_from(records: Sequence[Record], machine: Target) -> tuple[list[Sampl
 def machine_of(record: Record) -> Target:
     """The machine that a record was measured on. Fields of other versions are left out."""
     return Target(**{k: v for k, v in record.target.items() if k in _TARGET_FIELDS})
-
-
-def _alike(record: Record, target: Target) -> bool:
-    wanted = target.fingerprint()
-    return all(record.target.get(f) == wanted[f] for f in _SAME_CODE)
 
 
 def _spread(group: Sequence[Record], count: int) -> list[Record]:
