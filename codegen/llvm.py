@@ -2,7 +2,8 @@
 
 The emitter hoists index arithmetic and removes common subexpressions itself, so promotion of variables to registers
 (SROA), peephole rewriting and branch cleanup are all that is left: the full -O3 pipeline doubles the time of a
-build for no steady gain. Functions here may be called from several threads at once.
+build for no steady gain. Neither does loop strength reduction, a quarter of the time of code generation, find anything
+to do. Functions here may be called from several threads at once.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 import llvmlite.binding as binding
@@ -20,6 +23,8 @@ from ..target import Target
 from .mathlib import PREFIX
 
 _ready = threading.Lock()
+_lean = threading.Lock()
+_lean_users = 0
 
 
 def compile_object(ir_text: str, target: Target) -> bytes:
@@ -28,13 +33,17 @@ def compile_object(ir_text: str, target: Target) -> bytes:
     Raises InternalError, with the path of a dump, when LLVM rejects the text.
     """
     machine = _machine(target)
-    return bytes(machine.emit_object(_optimize(ir_text, machine)))
+    module = _optimize(ir_text, machine)
+    with _lean_codegen():
+        return bytes(machine.emit_object(module))
 
 
 def assembly(ir_text: str, target: Target) -> str:
     """The assembly that :func:`compile_object` would encode."""
     machine = _machine(target)
-    return str(machine.emit_assembly(_optimize(ir_text, machine)))
+    module = _optimize(ir_text, machine)
+    with _lean_codegen():
+        return str(machine.emit_assembly(module))
 
 
 def optimized_ir(ir_text: str, target: Target) -> str:
@@ -46,6 +55,25 @@ def optimized_ir(ir_text: str, target: Target) -> str:
 def _initialize() -> None:
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
+
+
+@contextmanager
+def _lean_codegen() -> Iterator[None]:
+    """Generate code without loop strength reduction.
+
+    LLVM has the switch for the whole process only, where others (Numba, say) may use LLVM too: it is set back.
+    """
+    global _lean_users
+    with _lean:
+        _lean_users += 1
+        binding.set_option("luthier", "-disable-lsr=true")
+    try:
+        yield
+    finally:
+        with _lean:
+            _lean_users -= 1
+            if not _lean_users:
+                binding.set_option("luthier", "-disable-lsr=false")
 
 
 def _machine(target: Target) -> binding.TargetMachine:

@@ -93,7 +93,7 @@ class Bench:
         """Time candidates of one task together; one that beats the best so far is checked and becomes the best."""
         task, state = group[0][0], self.state(group[0][0])
         built = tuple(b for _, _, b in group)
-        outcome = self._time(task, TimeJob(built, state.best_s, state.incumbent, cold_bytes=self._cold_bytes(task)))
+        outcome = self._time(task, TimeJob(built, state.best_s, state.incumbent, cold=self._is_cold(task)))
         if isinstance(outcome, Failure):
             if len(group) > 1:  # one of them is to blame, and the others are not
                 return [result for one in group for result in self.measure([one])]
@@ -126,16 +126,16 @@ class Bench:
                 chosen.append((c, built))
             if verdict is not None:
                 results.append(verdict)
-        cold_bytes = self._cold_bytes(task)
+        cold = self._is_cold(task)
         job = TimeJob(
             tuple(b for _, b in chosen), total_s=0.04, min_samples=15, max_samples=40, race=math.inf, contend=math.inf,
-            cold_bytes=cold_bytes,
+            cold=cold,
         )  # fmt: skip
         outcome = self._time(task, job) if chosen else Answer(Timings(()))
         if isinstance(outcome, Failure):
             return [*results, *(failed(task, c, outcome, Status.RUN_ERROR, "the run", b.build_s) for c, b in chosen)]
         for (c, b), run_s in zip(chosen, outcome.value.candidates, strict=True):
-            values: dict[str, Any] = {"compile_s": b.build_s, "cold": cold_bytes > 0}
+            values: dict[str, Any] = {"compile_s": b.build_s, "cold": cold}
             results.append(MeasureResult(task, c, Status.OK, run_s, verified=True, **values))
         return results
 
@@ -145,16 +145,16 @@ class Bench:
 
     # ------------------------------------------------------------------ timing
 
-    def _cold_bytes(self, task: TuningTask) -> int:
-        """How many bytes of constants go by until the same ones are read again; 0 where the caches hold them."""
-        l3_bytes = self.target.l3_bytes
-        return min(4 * l3_bytes, task.constants_bytes) if task.constants_bytes > l3_bytes // 2 else 0
+    def _is_cold(self, task: TuningTask) -> bool:
+        """Whether the model's constants leave the caches from one inference to the next."""
+        return task.constants_bytes > self.target.l3_bytes // 2
 
     def _time(self, task: TuningTask, job: TimeJob) -> Outcome:
         """Load on one core, then time on those that the target has."""
         state = self.state(task)
         with self.cores.take(1):
-            outcome = self.runner.call(task.key, state.data, LoadJob(job.candidates), self.limits.run_s)
+            load = LoadJob((*job.candidates, job.incumbent) if job.incumbent else job.candidates)
+            outcome = self.runner.call(task.key, state.data, load, self.limits.run_s)
         if isinstance(outcome, Failure):
             return self._again(task, job, outcome)
         limit_s = self._limit_s(state, len(job.candidates))
@@ -184,7 +184,7 @@ class Bench:
         """The result of a timed candidate, compared with the reference if it is the fastest so far."""
         state = self.state(task)
         values: dict[str, Any] = {"compile_s": built.build_s}
-        values["cold"] = self._cold_bytes(task) > 0 and len(run_s) > 1
+        values["cold"] = self._is_cold(task) and len(run_s) > 1
         if candidate.trial == 0:
             state.finalists[candidate.hash] = built
         if min(run_s) >= to_beat:

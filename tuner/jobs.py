@@ -51,7 +51,7 @@ class NotBuilt:
 
 @dataclass(frozen=True, slots=True)
 class LoadJob:
-    """Load candidates that the next :class:`TimeJob` will time, and lay out what they read; this takes one core."""
+    """Load what the next :class:`TimeJob` will time, and lay out what it reads; this takes one core."""
 
     candidates: tuple[Built, ...]
 
@@ -61,14 +61,14 @@ class TimeJob:
     """Time candidates of one task against each other, and against the best so far.
 
     First a race: a candidate whose first run (after one that warms it up) takes more than ``race`` times the best is
-    dropped with that one timing. Those that remain are sampled in turn with the incumbent; one that after
-    ``min_samples`` is ``contend`` times slower than the best of them is not sampled further.
+    dropped with that one timing. Those that remain are sampled in turn with the incumbent; one that after n samples,
+    two at least, is slower than the best of them by more than ``contend`` / n is not sampled further.
 
     incumbent       the best so far, None where there is none; best_s: its time
     sample_s        least length of a sample
     total_s         time to spend on each contender, in ``min_samples`` to ``max_samples`` samples
-    cold_bytes      read constants from memory, as a model does whose weights exceed the caches: each run takes another
-                    of several copies, this many bytes in all; 0: the same ones each time
+    cold            read constants from memory, as a model does whose weights exceed the caches: before each run of a
+                    sample they are evicted
     """
 
     candidates: tuple[Built, ...]
@@ -79,8 +79,8 @@ class TimeJob:
     min_samples: int = 5
     max_samples: int = 25
     race: float = 1.4
-    contend: float = 1.1
-    cold_bytes: int = 0
+    contend: float = 0.5
+    cold: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,17 +22,14 @@ from ..runtime.loader import LoadedProgram, load_objects
 from ..runtime.prepare import identity, prepared
 from ..te import dtype as dt
 from ..te.workload import Workload
+from .evict import evict
 from .inputs import Array, random_inputs
 from .jobs import Built, LoadJob, OutputsJob, TimeJob, Timings
 
 GUARD_BYTES = 1024
 KEPT_TASKS = 2
 KEPT_LAYOUTS = 8
-KEPT_COPIES = 4
-TOGETHER = 3
-"""Contenders that are sampled in turns, besides the incumbent: with constants from memory, each may need copies."""
-MOST_COPIES = 64
-PAGE_BYTES = 4096
+MOST_REPEATS = 64
 _PATTERN = 0xFF  # NaN in every float type
 
 
@@ -41,7 +38,7 @@ class Runner:
 
     def __init__(self) -> None:
         self._data: OrderedDict[str, _TaskData] = OrderedDict()
-        self._loaded: dict[tuple[bytes, ...], _Loaded] = {}
+        self._loaded: dict[tuple[str, *tuple[bytes, ...]], _Loaded] = {}
 
     def handle(self, task: Workload, job: LoadJob | TimeJob | OutputsJob) -> Timings | list[Array] | None:
         """Return the :class:`.jobs.Timings` of a TimeJob, or the output arrays of an OutputsJob.
@@ -51,14 +48,17 @@ class Runner:
         data = self._task_data(task)
         match job:
             case LoadJob():
-                self._loaded = {c.objects: _Loaded(c, data) for c in job.candidates}
+                self._loaded = {(task.key, *c.objects): self._of(task, data, c) for c in job.candidates}
                 return None
             case TimeJob():
-                loaded, self._loaded = self._loaded, {}
-                candidates = [loaded.get(c.objects) or _Loaded(c, data) for c in job.candidates]
-                return time_candidates(candidates, job)
+                incumbent = self._of(task, data, job.incumbent) if job.incumbent else None
+                return time_candidates([self._of(task, data, c) for c in job.candidates], incumbent, job)
             case OutputsJob():
                 return _Loaded(job.candidate, data).outputs_of(job.repeats)
+
+    def _of(self, task: Workload, data: _TaskData, built: Built) -> _Loaded:
+        """A candidate, loaded unless it still is from the last job of its task."""
+        return self._loaded.get((task.key, *built.objects)) or _Loaded(built, data)
 
     def _task_data(self, task: Workload) -> _TaskData:
         data = self._data.pop(task.key, None) or _TaskData(task)
@@ -74,22 +74,20 @@ class _TaskData:
     def __init__(self, workload: Workload) -> None:
         self.workload = workload
         self.logical = random_inputs(workload)
-        self._physical: list[OrderedDict[tuple[str, int], Array]] = [OrderedDict() for _ in self.logical]
+        self._physical: list[OrderedDict[str, Array]] = [OrderedDict() for _ in self.logical]
 
-    def physical(self, position: int, param: Param, copies: int = 1) -> Array:
-        """The input as the kernel wants it, ``copies`` times; each is aligned."""
+    def physical(self, position: int, param: Param) -> Array:
+        """The input as the kernel wants it, aligned."""
         cache = self._physical[position]
-        name = (identity(param), copies)
+        name = identity(param)
         array = cache.pop(name, None)
         if array is None:
             laid_out = prepared(param, self.logical[position])
-            stride = -(-laid_out.nbytes // PAGE_BYTES) * PAGE_BYTES if copies > 1 else laid_out.nbytes
-            array = empty_pages(copies * stride).reshape(copies, stride)
-            array[:, : laid_out.nbytes] = laid_out.reshape(-1).view(np.uint8)
+            array = empty_pages(laid_out.nbytes)
+            array[:] = laid_out.reshape(-1).view(np.uint8)
         cache[name] = array
-        alike = [other for other in cache if (other[1] > 1) == (copies > 1)]
-        for other in alike[: -KEPT_COPIES if copies > 1 else -KEPT_LAYOUTS]:
-            del cache[other]
+        while len(cache) > KEPT_LAYOUTS:
+            cache.popitem(last=False)
         return array
 
 
@@ -97,45 +95,37 @@ class _Loaded:
     """A candidate in memory with its arguments."""
 
     def __init__(self, built: Built, data: _TaskData) -> None:
-        self.built, self.data = built, data
-        self._bind(1)
+        self.built = built
+        params = built.params[: built.program.inputs]
+        self.inputs = [data.physical(i, param) for i, param in enumerate(params)]
+        sources = zip(self.inputs, data.workload.inputs, strict=True)
+        self.constants = [array for array, source in sources if source.constant]
         self.guarded = [_guarded(p) for p in built.params[built.program.inputs :]]
         self.arena = empty_pages(built.program.arena_bytes + GUARD_BYTES)
         self.program: LoadedProgram = load_objects(built.objects)
+        self._inputs = (ctypes.c_void_p * max(len(self.inputs), 1))(*map(address_of, self.inputs))
         self._outputs = (ctypes.c_void_p * max(len(self.guarded), 1))(
             *(address_of(g) + GUARD_BYTES for g in self.guarded)
         )
+        self._arguments = (
+            *(ctypes.addressof(self._inputs), ctypes.addressof(self._outputs), None),
+            *(address_of(self.arena), built.program.threads),
+        )
 
-    def spread(self, cold_bytes: int) -> None:
-        """From now on each run reads its constants from another of several copies, ``cold_bytes`` in all."""
-        params = self.built.params[: self.built.program.inputs]
-        constant_bytes = sum(p.size_bytes for p, i in zip(params, self.data.workload.inputs, strict=True) if i.constant)
-        if cold_bytes and constant_bytes:
-            self._bind(min(MOST_COPIES, -(-cold_bytes // constant_bytes)))
-
-    def _bind(self, copies: int) -> None:
-        params = self.built.params[: self.built.program.inputs]
-        self.inputs = [
-            self.data.physical(i, param, copies if source.constant else 1)
-            for i, (param, source) in enumerate(zip(params, self.data.workload.inputs, strict=True))
-        ]
-        self._inputs = [
-            (ctypes.c_void_p * max(len(self.inputs), 1))(*(address_of(a[k % len(a)]) for a in self.inputs))
-            for k in range(copies)
-        ]
-        self._next = 0
-
-    def run(self, repeats: int) -> float:
-        """Run ``repeats`` times; return the seconds that one run took."""
-        outputs, arena, threads = ctypes.addressof(self._outputs), address_of(self.arena), self.built.program.threads
-        copies = len(self._inputs)
-        calls, per_call = (repeats, 1) if copies > 1 else (1, repeats)
-        addresses = [ctypes.addressof(self._inputs[(self._next + k) % copies]) for k in range(calls)]
-        self._next = (self._next + calls) % copies
-        start = time.perf_counter_ns()
-        for inputs in addresses:
-            self.program(inputs, outputs, None, arena, threads, per_call)
-        return (time.perf_counter_ns() - start) / 1e9 / repeats
+    def run(self, repeats: int, cold: bool = False) -> float:
+        """Run ``repeats`` times; return the seconds that one run took. cold: with the constants in no cache."""
+        if not cold:
+            start = time.perf_counter_ns()
+            self.program(*self._arguments, repeats)
+            return (time.perf_counter_ns() - start) / 1e9 / repeats
+        spent = 0
+        for _ in range(repeats):
+            for constant in self.constants:
+                evict(constant)
+            start = time.perf_counter_ns()
+            self.program(*self._arguments, 1)
+            spent += time.perf_counter_ns() - start
+        return spent / 1e9 / repeats
 
     def outputs_of(self, repeats: int) -> list[Array]:
         """The outputs, from memory that holds a pattern: what a candidate forgets to write cannot pass for a result."""
@@ -162,22 +152,18 @@ def _view(guarded: Array, param: Param) -> Array:
     return guarded[GUARD_BYTES : GUARD_BYTES + param.size_bytes].view(dt.to_numpy(param.dtype)).reshape(param.shape)
 
 
-def time_candidates(candidates: list[_Loaded], job: TimeJob) -> Timings:
-    """Race the candidates, then sample those that are left in turns; see :class:`TimeJob`."""
+def time_candidates(candidates: list[_Loaded], incumbent: _Loaded | None, job: TimeJob) -> Timings:
+    """Race the candidates, then sample those that are left in turns with the incumbent; see :class:`TimeJob`."""
     gc.disable()
     try:
         plans = [_Plan(c, job) for c in candidates]
         best_s = min([job.best_s, *(p.estimate_s for p in plans)])
         contenders = [p for p in plans if p.contends(job.race * best_s)]
-        incumbent: list[float] = []
-        for first in range(0, len(contenders), TOGETHER):
-            together = contenders[first : first + TOGETHER]
-            if job.incumbent is not None:
-                together.append(_Plan(_Loaded(job.incumbent, together[0].candidate.data), job))
-            _in_turns(together, job)
-            if job.incumbent is not None:
-                incumbent += together[-1].timings
-        return Timings(tuple(tuple(p.timings or [p.estimate_s]) for p in plans), tuple(incumbent))
+        against = [_Plan(incumbent, job)] if incumbent and contenders else []
+        _in_turns([*contenders, *against], job)
+        return Timings(
+            tuple(tuple(p.timings or [p.estimate_s]) for p in plans), tuple(t for p in against for t in p.timings)
+        )
     finally:
         gc.enable()
 
@@ -188,9 +174,10 @@ def _in_turns(plans: list[_Plan], job: TimeJob) -> None:
     while waiting := [p for p in plans if not p.done]:
         for p in waiting:
             p.sample()
-        limit_s = job.contend * min(min(p.timings) for p in plans)
+        least_s = min(min(p.timings) for p in plans)
         for p in waiting:
-            p.beaten = len(p.timings) >= job.min_samples and min(p.timings) > limit_s
+            count = len(p.timings)
+            p.beaten = count > 1 and min(p.timings) > (1.0 + job.contend / count) * least_s
 
 
 class _Plan:
@@ -212,16 +199,13 @@ class _Plan:
     def contends(self, limit_s: float) -> bool:
         """Whether a run takes no longer than ``limit_s``; one that seems to gets a second chance."""
         if self.estimate_s > limit_s:  # of a short kernel, one run is mostly the call
-            repeats = max(1, min(round(self.job.sample_s / self.estimate_s), MOST_COPIES))
+            repeats = max(1, min(round(self.job.sample_s / self.estimate_s), MOST_REPEATS))
             self.estimate_s = min(self.estimate_s, self._estimate(repeats))
         return self.estimate_s <= limit_s
 
     def start(self) -> None:
         """Make ready for samples."""
         job = self.job
-        if job.cold_bytes:
-            self.candidate.spread(job.cold_bytes)
-            self.estimate_s = self._estimate(1)
         if self.estimate_s < job.sample_s:
             self.estimate_s = self._estimate(3)
         self.repeats = max(1, round(job.sample_s / self.estimate_s))
@@ -255,6 +239,6 @@ class _Plan:
 
     def _run(self, repeats: int) -> tuple[float, bool]:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
-        seconds = max(self.candidate.run(repeats), 1e-12)
+        seconds = max(self.candidate.run(repeats, self.job.cold), 1e-12)
         self.spent_s += seconds * repeats
         return seconds, resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw == before

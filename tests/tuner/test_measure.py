@@ -12,6 +12,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -114,24 +115,28 @@ class TestRoles:
         monkeypatch.setattr("luthier.tuner.runner.load_objects", None)
         assert len(runner.handle(matmul.workload, TimeJob((built,), best_s=1e-12)).candidates) == 1
 
-    def test_constants_come_from_copies(self, matmul, host):
+    def test_what_was_loaded_for_one_task_is_not_taken_for_another(self, matmul, host):
         built = Builder().handle(matmul.workload, BuildJob(host, candidates(matmul, host, 1)[0].decisions))
         runner = Runner()
-        ((*many,),) = runner.handle(matmul.workload, TimeJob((built,), cold_bytes=1 << 20)).candidates
-        assert len(many) >= 5
-        cold = _Loaded(built, runner._task_data(matmul.workload))
-        cold.spread(1 << 20)
-        assert len({tuple(table[:]) for table in cold._inputs}) > 8  # each with a copy of its own
-        assert (
-            differences(matmul.workload.outputs, cold.outputs_of(1), runner.handle(matmul.workload, OutputsJob(built)))
-            == ""
-        )
+        runner.handle(matmul.workload, LoadJob((built,)))
+        data = runner._task_data(matmul.workload)
+        other = SimpleNamespace(key="other")
+        assert runner._of(matmul.workload, data, built) is runner._of(matmul.workload, data, built)
+        assert runner._of(other, data, built) is not runner._of(matmul.workload, data, built)
 
-    def test_as_much_goes_by_as_in_the_model(self, matmul, host):
-        l3_bytes = host.l3_bytes
+    def test_constants_are_evicted_before_each_cold_run(self, matmul, host, monkeypatch):
+        built = Builder().handle(matmul.workload, BuildJob(host, candidates(matmul, host, 1)[0].decisions))
+        evicted = []
+        monkeypatch.setattr("luthier.tuner.runner.evict", lambda array: evicted.append(array))
+        loaded = _Loaded(built, Runner()._task_data(matmul.workload))
+        assert loaded.run(3) > 0 and not evicted
+        assert loaded.run(3, cold=True) > 0
+        assert evicted == [*loaded.constants] * 3
+
+    def test_constants_are_cold_where_the_model_exceeds_the_caches(self, matmul, host):
         with Measurer(host, builders=1) as m:
-            for constants, cold in ((0, 0), (l3_bytes // 2, 0), (l3_bytes, l3_bytes), (99 * l3_bytes, 4 * l3_bytes)):
-                assert m._bench._cold_bytes(replace(matmul, constants_bytes=constants)) == cold
+            for constants, cold in ((0, False), (host.l3_bytes // 2, False), (host.l3_bytes, True)):
+                assert m._bench._is_cold(replace(matmul, constants_bytes=constants)) == cold
 
     def test_a_batch_is_built_as_one_by_one(self, matmul, host):
         jobs = [BuildJob(host, c.decisions) for c in candidates(matmul, host, 3)]
