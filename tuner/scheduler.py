@@ -4,6 +4,7 @@ A task's search is taken to make equal steps each time its trials double: what t
 one may gain half of. A task that was hardly explored has a prior instead, scaled by its headroom: how far it is from
 a roofline made of the target's arithmetic rate (or the best seen, if higher) and of its memory's; where the searcher
 predicts less, that counts (:meth:`.Searcher.expected_gain`), so that tuning stops when its model sees nothing better.
+What counts is the gain for each second: trials of one task may take ten times as long as another's to compile.
 (Compare the gradient of Zheng et al., "Ansor", OSDI 2020; weights are uses x time there too.)
 """
 
@@ -24,6 +25,8 @@ LEAST_HEADROOM = 0.1
 ASSUMED_CLOCK_HZ = 3.5e9
 ASSUMED_BYTES_PER_S = 25e9
 UNKNOWN_SLOWDOWN = 10.0
+TRIAL_S = 0.05
+"""What a trial takes besides its compilation."""
 
 
 @dataclass(slots=True)
@@ -33,6 +36,7 @@ class TaskProgress:
     history    best time after each trial, earlier sessions included; infinity while nothing worked
     default_s  time of the default schedule, once known
     submitted  trials that were handed to measurement, finished or not
+    compile_s  time that the trials of the history took to compile
     noise      relative spread of the best schedule's timings
     kept_default  whether the default schedule won the comparison at the end
     """
@@ -43,18 +47,25 @@ class TaskProgress:
     best_s: float = math.inf
     default_s: float = math.inf
     submitted: int = 0
+    compile_s: float = 0.0
     exhausted: bool = False
     noise: float = 0.0
     kept_default: bool = False
     default: Candidate = field(default_factory=lambda: Candidate({}))
 
-    def add(self, run_s: float, verified: bool) -> bool:
+    def add(self, run_s: float, verified: bool, compile_s: float = 0.0) -> bool:
         """Count one trial; returns whether it is the best so far."""
+        self.compile_s += compile_s
         better = verified and run_s < self.best_s
         if better:
             self.best_s = run_s
         self.history.append(self.best_s)
         return better
+
+    @property
+    def trial_s(self) -> float:
+        """How long a trial takes."""
+        return TRIAL_S + self.compile_s / max(len(self.history), 1)
 
 
 class TaskScheduler:
@@ -81,7 +92,7 @@ class TaskScheduler:
             return max(fresh, key=self.weight)
         if self.converged:
             return None
-        return max(open_tasks, key=lambda t: self.weight(t) * self.doubling_gain(t) / max(t.submitted, 1))
+        return max(open_tasks, key=lambda t: self.weight(t) * self.doubling_gain(t) / (t.submitted * t.trial_s))
 
     @property
     def converged(self) -> bool:

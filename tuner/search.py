@@ -24,11 +24,15 @@ from ..errors import ScheduleError
 from ..schedule.decide import Decider, Default
 from ..schedule.schedule import Schedule
 from ..target import Target
-from .candidate import Candidate
+from .candidate import Candidate, Features
 from .cost_model import CostModel, RandomModel
-from .features import extract
+from .features import extract, section
 from .registry import Registry
 from .task import TuningTask
+
+MOST_CODE_BYTES = 24 * 1024
+"""Schedules with more code, by estimate, are not proposed: it would not stay in the instruction cache, and compiling it
+takes as long as ten others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,7 @@ class Searcher(ABC):
         return [float(s) if math.isfinite(s) else -math.inf for s in scores]
 
     def make(self, decider: Decider) -> Candidate | None:
-        """Run the task's space; None where the decisions do not go together, or the candidate was seen before."""
+        """Run the task's space; None where the decisions do not go together, and as for :meth:`candidate`."""
         try:
             schedule = self.context.task.instantiate(decider, self.context.target)
         except ScheduleError:
@@ -117,7 +121,7 @@ class Searcher(ABC):
         return self.candidate(schedule)
 
     def candidate(self, schedule: Schedule) -> Candidate | None:
-        """Describe a schedule; None where it was seen before."""
+        """Describe a schedule; None where it was seen before, or is too long for anything but a default."""
         bare = Candidate(schedule.decisions, None, self.context.task.space_name)
         if bare.hash in self.context.seen:
             return None
@@ -125,7 +129,10 @@ class Searcher(ABC):
         if made.schedule_hash in self.context.schedules:
             self.context.seen.add(made.hash)  # the same schedule by other decisions
             return None
-        return replace(made, features=extract(schedule, self.context.target))
+        features = extract(schedule, self.context.target)
+        if self.proposed and code_bytes(features) > MOST_CODE_BYTES:
+            return None
+        return replace(made, features=features)
 
     def _take(self, candidate: Candidate) -> Candidate:
         self.context.seen.add(candidate.hash)
@@ -140,6 +147,11 @@ class Searcher(ABC):
         numbered = replace(candidate, trial=self.proposed, predicted=predicted)
         self.proposed += 1
         return numbered
+
+
+def code_bytes(features: Features) -> float:
+    """The size of a candidate's code, by its features."""
+    return 2.0 ** float(section(features, "registers")[-2]) - 1.0
 
 
 SEARCHERS: Registry[Searcher] = Registry("search", "luthier.searchers", Searcher)  # type: ignore[type-abstract]

@@ -6,7 +6,8 @@ one step from the best (:mod:`.search_descent`), and children of the best measur
 The model ranks the whole pool; the top is taken, with two exceptions. Each *algorithm* (the decision of that name) is
 an arm of a bandit, which gets its share of trials by its promise: the upper confidence bound of Auer et al. (Machine
 Learning, 2002), on the best rate of an arm and not the mean (as Cicirello and Smith, AAAI 2005, for searches that look
-for a maximum). And when nothing better came for a while, every other trial is one step from the best.
+for a maximum). What takes long to compile must promise more. And when nothing better came for a while, every other
+trial is one step from the best.
 """
 
 from __future__ import annotations
@@ -22,16 +23,19 @@ from ..errors import ScheduleError
 from ..schedule.decide import Decisions, Json, Mutate, Random
 from .candidate import Candidate
 from .record import canonical_json
-from .search import SEARCHERS, Observation, SearchContext, Searcher
+from .search import SEARCHERS, Observation, SearchContext, Searcher, code_bytes
 from .search_descent import Around, neighbours
 from .search_random import ATTEMPTS
 
 ARMS = "algorithm"
 """The decision whose options share the trials."""
 EXPLORATION = 0.08
+CODE_PRICE = 0.01
+"""The rate by which a candidate must be better for each time that its code doubles beyond ``CHEAP_BYTES``."""
+CHEAP_BYTES = 2048
 POOL = 1024
 FIRST_POOL = 96
-BROOD = 32
+BROOD = 16
 GENERATIONS = 2
 ELITE = 24
 RANDOM_SHARE = 0.06
@@ -149,7 +153,7 @@ class EvolutionarySearch(Searcher):
         """The candidates of the pool that are still to be measured with their scores, best first."""
         waiting = [c for c in self._pool.values() if self.is_new(c)]
         scores = self.scores(waiting)
-        order = sorted(range(len(waiting)), key=lambda i: -scores[i])
+        order = sorted(range(len(waiting)), key=lambda i: _price(waiting[i]) - scores[i])
         return [(waiting[i], scores[i]) for i in order]
 
     def _parents(self) -> list[Decisions]:
@@ -189,7 +193,9 @@ class EvolutionarySearch(Searcher):
             total = sum(tried.values()) + 1
             arm = max(
                 (a for a, q in queues.items() if q),
-                key=lambda a: promise[a] + EXPLORATION * math.sqrt(2.0 * math.log(total) / (tried[a] + 1)),
+                key=lambda a: (
+                    promise[a] + EXPLORATION * math.sqrt(2.0 * math.log(total) / (tried[a] + 1)) - _price(queues[a][0])
+                ),
             )
             queue, position = queues[arm], 0
             if self.rng.random() < RANDOM_SHARE:
@@ -224,6 +230,13 @@ class EvolutionarySearch(Searcher):
                 z * 0.5 * math.erfc(-z / math.sqrt(2.0)) + math.exp(-0.5 * z * z) / math.sqrt(2.0 * math.pi)
             )
         return min(max(gain / (1.0 + gain), 0.0), 1.0) if math.isfinite(gain) else 0.0
+
+
+def _price(candidate: Candidate) -> float:
+    """By how much a candidate must be better than one whose code compiles at once."""
+    return (
+        0.0 if candidate.features is None else CODE_PRICE * math.log2(1 + code_bytes(candidate.features) / CHEAP_BYTES)
+    )
 
 
 def _arm(candidate: Candidate) -> str:

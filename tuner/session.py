@@ -114,7 +114,7 @@ def _start(task: TuningTask, log: Database, target: Target, search: str, model: 
     state.submitted = len(records)
     for r in records:
         # a time that can no longer be had is not one to beat
-        state.add(r.best_s, r.verified and r.best_s < state.best_s and replay(task, target, r) is not None)
+        state.add(r.best_s, r.verified and r.best_s < state.best_s and replay(task, target, r) is not None, r.compile_s)
     try:
         schedule = task.instantiate(Default(), target)
     except ScheduleError as e:
@@ -202,7 +202,7 @@ class _Session:
         state, candidate = self.states[id(result.task)], result.candidate
         record = make_record(result, self.target, self.search, self.seed, cold=result.cold)
         self.log.add(record)
-        if state.add(record.best_s, record.verified):
+        if state.add(record.best_s, record.verified, record.compile_s):
             state.noise = result.noise
         if candidate.trial == 0:
             state.default_s = record.best_s
