@@ -1,8 +1,8 @@
-"""How much builds on the other cores disturb a measurement: ``python -m benchmarks.disturbance [SECONDS]``.
+"""How much builds disturb a measurement: ``python -m benchmarks.disturbance [SECONDS]``.
 
-A session whose code runs on fewer threads than there are cores builds while it measures. This times one convolution
-with builders idle and busy, in turns, and prints both medians, the spread of each and the ratio. It must be close to
-one next to the spread; run it on a machine that does nothing else.
+A session builds while it measures, with one builder for each core, which give way to what is measured. This times one
+convolution on one thread and on all, with builders idle and busy, in turns, and prints both medians, the spread of each
+and the ratio. It must be close to one next to the spread; run it on a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -26,10 +26,13 @@ from luthier.tuner.task import TuningTask
 
 def main(seconds: float = 20.0) -> None:
     """Measure and print."""
-    cores = available_cores()
-    if cores < 2:
-        sys.exit("this process may use one core only; there is nothing that could disturb it")
-    target = host_target(1)
+    for threads in sorted({1, available_cores()}):
+        measure(threads, seconds)
+
+
+def measure(threads: int, seconds: float) -> None:
+    """Measure and print for code that runs on ``threads`` threads."""
+    target = host_target(threads)
     block = target.lanes()
     data = te.placeholder((1, 64 // block, 56, 56, block), name="x")
     weight = te.placeholder((64, 64, 3, 3), name="w", constant=True)
@@ -39,7 +42,7 @@ def main(seconds: float = 20.0) -> None:
     job, content = BuildJob(target, decisions), pickle.dumps(task.workload)
     built = Builder().handle(task.workload, job)
     runner = Worker("luthier.tuner.runner:Runner")
-    builders = [Worker("luthier.tuner.builder:Builder") for _ in range(cores - 1)]
+    builders = [Worker("luthier.tuner.builder:Builder", background=True) for _ in range(available_cores())]
     busy, ended = threading.Event(), threading.Event()
 
     def build(worker: Worker) -> None:
@@ -47,10 +50,10 @@ def main(seconds: float = 20.0) -> None:
             if busy.wait(0.1):
                 worker.call(task.key, content, job, 60.0)
 
-    threads = [threading.Thread(target=build, args=(b,)) for b in builders]
+    callers = [threading.Thread(target=build, args=(b,)) for b in builders]
     times: dict[bool, list[float]] = {False: [], True: []}
     try:
-        for t in threads:
+        for t in callers:
             t.start()
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -63,14 +66,14 @@ def main(seconds: float = 20.0) -> None:
     finally:
         ended.set()
         busy.set()
-        for t in threads:
+        for t in callers:
             t.join()
         for w in (runner, *builders):
             w.close()
     for on, name in ((False, "builders idle"), (True, "builders busy")):
         low, middle, high = statistics.quantiles(times[on], n=4)
         print(
-            f"{name}: median {middle * 1e6:.1f} us, least {min(times[on]) * 1e6:.1f} us, "
+            f"{threads} threads, {name}: median {middle * 1e6:.1f} us, least {min(times[on]) * 1e6:.1f} us, "
             f"middle half within {(high - low) / middle:.1%}, {len(times[on])} samples"
         )
     print(

@@ -1,4 +1,4 @@
-"""Shares the machine's cores out, so that builds and searches do not disturb measurements."""
+"""Who computes when: searches and measurements share the machine's cores out, builds take what they leave."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
 
 class Cores:
@@ -42,3 +43,17 @@ class Cores:
 def available_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def give_way() -> None:
+    """Let this process run only where no other wants to, as far as the system knows such a thing.
+
+    Linux may give each session of processes an equal share (``sched_autogroup_enabled``), whatever their priorities:
+    this one, which must lead a session of its own, then takes the least.
+    """
+    os.nice(19)
+    if hasattr(os, "SCHED_IDLE"):
+        with suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    with suppress(OSError):
+        Path("/proc/self/autogroup").write_text("19")

@@ -34,7 +34,9 @@ class BuildBatch:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A candidate that can be loaded. params: of the kernel, inputs first; build_s: from decisions to object code."""
+    """A candidate that can be loaded. params: of the kernel, inputs first; build_s: from decisions to object code,
+    seconds of one core.
+    """
 
     objects: tuple[bytes, ...]
     params: tuple[Param, ...]

@@ -4,10 +4,10 @@
         measurer.submit(task, candidate)
         result = measurer.next_result()
 
-Builder processes run ahead of the one runner process, whose side is :mod:`.bench`. A share of the machine's cores
-(:mod:`.cpu`) is held for each job: a measurement on all cores waits until builders have finished what they are at, and
-has the machine for itself; one on fewer cores goes on beside them. Whatever a candidate does to a worker is a status of
-its result. A candidate that would become its task's best is compared with the reference's result first.
+Builder processes run ahead of the one runner process, whose side is :mod:`.bench`. They give way (:mod:`.cpu`): they
+compute on the cores that neither a measurement nor the search is using at the moment. Whatever a candidate does to a
+worker is a status of its result. A candidate that would become its task's best is compared with the reference's result
+first.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ _Results = Queue[MeasureResult | BaseException]
 class Measurer(AbstractMeasurer):
     """Measures candidates for ``target`` (its ``threads`` are those that the kernels run with).
 
-    builders  how many build at once; default: one per core, which take turns with the runner
+    builders  how many build at once; default: one per core, and one more for when another waits for its next job
     group     how many finished builds of one task are timed together at most
-    batch     builds in one message; default: 4, but 1 where measuring takes all cores, and so waits for builds to end
+    batch     builds in one message
     cores     the machine's, where several measurers share them
     Worker roles are parameters so that tests can put a faulty one in.
     """
@@ -55,7 +55,7 @@ class Measurer(AbstractMeasurer):
         cores: Cores | None = None,
         builders: int | None = None,
         group: int = 8,
-        batch: int | None = None,
+        batch: int = 4,
         builder_role: str = "luthier.tuner.builder:Builder",
         runner_role: str = "luthier.tuner.runner:Runner",
         environment: dict[str, str] | None = None,
@@ -63,17 +63,18 @@ class Measurer(AbstractMeasurer):
         self.target = target
         self.cores = cores or Cores(available_cores())
         self.group = group
-        self.batch = batch or (4 if target.threads < self.cores.count else 1)
+        self.batch = batch
         limits = limits or Limits()
         options: dict[str, Any] = {
             "recycle_after": limits.recycle_after,
             "recycle_bytes": limits.recycle_bytes,
             "environment": environment,
         }
-        count = builders or self.cores.count
-        self._builders = [Worker(builder_role, memory_bytes=limits.build_bytes, **options) for _ in range(count)]
+        count = builders or self.cores.count + 1
+        build_options = {"memory_bytes": limits.build_bytes, **options}
+        self._builders = [Worker(builder_role, background=True, **build_options) for _ in range(count)]
         self._runner = Worker(runner_role, memory_bytes=limits.run_bytes, **options)
-        self._reference_builder = Worker(builder_role, memory_bytes=limits.build_bytes, **options)
+        self._reference_builder = Worker(builder_role, **build_options)
         self._bench = Bench(target, limits, self.cores, self._runner, self._reference_builder)
         self._jobs: deque[_Job] = deque()
         self._built: deque[BuiltJob] = deque()
@@ -97,6 +98,10 @@ class Measurer(AbstractMeasurer):
     @limits.setter
     def limits(self, limits: Limits) -> None:
         self._bench.limits = limits
+
+    @property
+    def capacity(self) -> int:
+        return max(16, 2 * len(self._builders) + self.group)
 
     def set_best(self, task: TuningTask, best_s: float) -> None:
         """Tell what is already known: only a faster candidate is checked, a much slower one is sampled less."""
@@ -213,8 +218,7 @@ class Measurer(AbstractMeasurer):
         task = jobs[0][0]
         lines = self.limits.code_lines
         message = BuildBatch(tuple(build_job(self.target, t, c, lines) for t, c in jobs))
-        with self.cores.take(1):
-            outcome = self._bench.call_build(worker, task, message, self.limits.build_s * len(jobs))
+        outcome = self._bench.call_build(worker, task, message, self.limits.build_s * len(jobs))
         if isinstance(outcome, Failure) and len(jobs) > 1:
             for job in jobs:
                 self._build(worker, generation, [job])

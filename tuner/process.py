@@ -66,6 +66,7 @@ class Worker:
     role           ``module:class`` of what it does (see :class:`.worker.Role`)
     memory_bytes   limit on its address space; 0 for none
     recycle_bytes  resident memory by which it may have grown since its start before it is replaced; 0: any
+    background     whether it computes only while others leave it a core (:func:`.cpu.give_way`)
     """
 
     def __init__(
@@ -76,10 +77,11 @@ class Worker:
         recycle_after: int = 500,
         recycle_bytes: int = 0,
         environment: dict[str, str] | None = None,
+        background: bool = False,
     ) -> None:
         self.role, self.memory_bytes, self.recycle_after = role, memory_bytes, recycle_after
         self.recycle_bytes, self._first_bytes = recycle_bytes, 0
-        self.environment = environment or {}
+        self.environment, self.background = environment or {}, background
         self.starts = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._output: deque[bytes] = deque(maxlen=16)
@@ -164,6 +166,7 @@ class Worker:
         paths = [root, *environment.get("PYTHONPATH", "").split(os.pathsep)]
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         command = [sys.executable, "-m", "luthier.tuner.worker", self.role, str(self.memory_bytes)]
+        command += ["background"] * self.background
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

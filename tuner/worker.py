@@ -1,9 +1,9 @@
 """A worker process: carries out jobs that may crash, hang or exhaust memory. The parent's side is :mod:`.process`.
 
-Started as ``python -m luthier.tuner.worker MODULE:CLASS MEMORY_BYTES`` by its own parent only. Requests come on
-standard input, replies go to what was standard output; whatever else a job prints goes to standard error, of which the
-parent keeps the end. A message is its length (8 bytes, little-endian) and a pickle; both ends are processes of one user
-and one installation.
+Started as ``python -m luthier.tuner.worker MODULE:CLASS MEMORY_BYTES [background]`` by its own parent only. Requests
+come on standard input, replies go to what was standard output; whatever else a job prints goes to standard error, of
+which the parent keeps the end. A message is its length (8 bytes, little-endian) and a pickle; both ends are processes
+of one user and one installation.
 
     request  (task key, pickled task data or None if sent before, job)
     reply    ("ok", value) | ("error", text) | ("memory", text);  the first reply says that the worker is ready
@@ -22,6 +22,7 @@ import threading
 from typing import Any, BinaryIO, Literal, Protocol
 
 from ..errors import Error
+from .cpu import give_way
 
 HEADER = struct.Struct("<Q")
 Reply = tuple[Literal["ok", "error", "memory"], Any]
@@ -35,9 +36,11 @@ class Role(Protocol):
 
 def main(arguments: list[str]) -> None:
     """Serve requests until the parent closes the pipe."""
-    role_name, memory_bytes = arguments
+    role_name, memory_bytes, *background = arguments
     requests, replies = _take_over_streams()
     _exit_with_parent(requests.fileno())
+    if background:
+        give_way()
     if int(memory_bytes):
         resource.setrlimit(resource.RLIMIT_AS, (int(memory_bytes), int(memory_bytes)))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
