@@ -112,6 +112,7 @@ def tune(
     tasks: str | None = None,
     search: str = "evolutionary",
     seed: int = 0,
+    stop_below: float = 0.01,
     progress: bool = True,
     workers: str | None = None,
     target: Target | str | None = None,
@@ -128,6 +129,7 @@ def tune(
     threads, shapes, accuracy  as :func:`compile` will be called: what is found for other ones does not serve it
     tasks             only tasks whose name or key matches this pattern (``conv2d*``)
     search, seed      search method, and what makes its proposals repeatable
+    stop_below        stop early when more trials can be expected to gain less than this fraction; 0: use all the time
     progress          whether to show the progress on standard error
     workers           address of a dask scheduler, ``dask://host:port``: measure on its workers (``luthier worker``),
                       not on this machine
@@ -162,6 +164,7 @@ def tune(
             pattern=tasks,
             search=search,
             seed=seed,
+            stop_below=stop_below,
             progress=progress,
             model=ModelCheck(model, chosen, shapes, accuracy, import_s) if here else None,
             note="" if here else UNMEASURED,

@@ -20,7 +20,7 @@ from typing import NoReturn, TextIO, TypeAlias
 
 from . import __version__
 from .accuracy import ACCURACIES
-from .cli_values import count, duration, input_file, shape
+from .cli_values import count, duration, fraction, input_file, shape
 from .errors import Error, InternalError
 
 INTERRUPTED = 130
@@ -157,6 +157,10 @@ def _add_tune(commands: Commands) -> None:
     limit = parser.add_mutually_exclusive_group()
     limit.add_argument("--budget", type=duration, metavar="TIME", help="time to spend: 90s, 10m, 1h30m (default: 10m)")
     limit.add_argument("--trials", type=count, metavar="N", help="candidates to measure, instead of a time")
+    parser.add_argument(
+        "--stop-below", type=fraction, metavar="FRACTION", default=0.01,
+        help="stop early when more trials can be expected to gain less; 0: use all the time (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--task", metavar="PATTERN", help="only tasks whose name or key matches (conv2d*, *3x3*)")
     parser.add_argument("--search", metavar="NAME", default="evolutionary", help="search method (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="makes proposals repeatable (default: 0)")

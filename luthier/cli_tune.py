@@ -53,6 +53,7 @@ def tune(arguments: Namespace) -> None:
             trials=arguments.trials,
             search=arguments.search,
             seed=arguments.seed,
+            stop_below=arguments.stop_below,
             model=check,
             note="" if check is not None else api.UNMEASURED,
             measurer=measurer,
@@ -65,7 +66,7 @@ def tune(arguments: Namespace) -> None:
     option = f" --accuracy {arguments.accuracy}" if arguments.accuracy else ""
     if target.name in NAMES[1:]:  # also one that the workers have chosen
         option += f" --target {target.name}"
-    if check is None:
+    if check is None or arguments.threads:
         option += f" --threads {target.threads}"
     where = "Use it" if check is not None else "To use it on such a machine"
     print(f"{where}: luthier build {arguments.model} --log {path}{option}")

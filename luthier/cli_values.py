@@ -24,6 +24,17 @@ def count(text: str) -> int:
     return int(text)
 
 
+def fraction(text: str) -> float:
+    """A number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= 1.0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return value
+
+
 def duration(text: str) -> float:
     """Seconds of a text such as ``90s``, ``10m`` or ``1h30m``."""
     match = _DURATION.fullmatch(text)

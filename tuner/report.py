@@ -14,7 +14,7 @@ Stop = Literal["budget", "trials", "converged", "exhausted", "interrupted", "los
 _REASONS: dict[Stop, str] = {
     "budget": "the time was up",
     "trials": "all trials were made",
-    "converged": "more trials would gain less than one per cent",
+    "converged": "more trials would gain too little (--stop-below)",
     "exhausted": "every candidate of every space was measured",
     "interrupted": "it was interrupted",
     "lost": "no worker was left to measure with",

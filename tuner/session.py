@@ -74,6 +74,8 @@ def tune(
     """
     if (budget_s is None) == (trials is None):
         raise TuningError("tune: give either budget_s or trials, and not both")
+    if not stop_below >= 0:
+        raise TuningError(f"tune: stop_below={stop_below} must be a fraction, or 0 to never stop early")
     for name, value in (("budget_s", budget_s), ("trials", trials)):
         if value is not None and not value > 0:
             raise TuningError(f"tune: {name}={value} must be positive")
