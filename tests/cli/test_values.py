@@ -5,7 +5,17 @@ import argparse
 import pytest
 
 from luthier.cli_table import percent, ratio, seconds, shorten, table
-from luthier.cli_values import UsageError, count, duration, input_file, model_name, output_path, shape, shapes_of
+from luthier.cli_values import (
+    UsageError,
+    count,
+    duration,
+    fraction,
+    input_file,
+    model_name,
+    output_path,
+    shape,
+    shapes_of,
+)
 
 
 @pytest.mark.parametrize(
@@ -32,6 +42,13 @@ def test_no_time_at_all(text):
 def test_count_must_be_a_positive_integer(text):
     with pytest.raises(argparse.ArgumentTypeError, match="positive whole number"):
         count(text)
+
+
+@pytest.mark.parametrize("text", ["-0.1", "1.5", "nan", "", "1%", "little"])
+def test_a_fraction_lies_between_0_and_1(text):
+    assert fraction("0") == 0.0 and fraction("0.01") == 0.01 and fraction("1") == 1.0
+    with pytest.raises(argparse.ArgumentTypeError, match="not a number from 0 to 1"):
+        fraction(text)
 
 
 def test_shape():

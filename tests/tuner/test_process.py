@@ -40,6 +40,21 @@ def test_answers_and_task_data_is_sent_once(worker):
     assert worker.starts == 1
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="the system has no scheduling policies")
+def test_one_in_the_background_gives_way_and_another_does_not(worker, monkeypatch):
+    background = Worker("echo_roles:Echo", background=True)
+    try:
+        assert call(background, "echo", 1) == call(worker, "echo", 1) == Answer(("the task", 1))
+        polite, usual = (w._process.pid for w in (background, worker))
+        assert os.getpriority(os.PRIO_PROCESS, polite) == 19
+        assert os.sched_getscheduler(polite) == os.SCHED_IDLE
+        assert os.sched_getscheduler(usual) == os.sched_getscheduler(0)
+        autogroup = Path(f"/proc/{polite}/autogroup")
+        assert not autogroup.exists() or "nice 19" in autogroup.read_text()
+    finally:
+        background.close()
+
+
 def test_an_exception_is_an_error_and_the_worker_stays(worker):
     assert call(worker, "raise", "oh no") == Failure(None, "ValueError: oh no")
     assert call(worker, "echo", 1) == Answer(("the task", 1))

@@ -51,6 +51,15 @@ def test_time_goes_where_there_was_improvement(machine):
     assert TaskScheduler([stuck, moving], machine).next() is moving
 
 
+def test_gains_are_counted_for_each_second(machine):
+    cheap, dear = progress("cheap", times=(1e-3,) * 20), progress("dear", uses=2, times=(1e-3,) * 20)
+    scheduler = TaskScheduler([cheap, dear], machine)
+    assert scheduler.next() is dear
+    dear.compile_s = 20 * 0.5
+    assert dear.trial_s > 5 * cheap.trial_s > 0
+    assert scheduler.next() is cheap
+
+
 def test_tasks_near_the_roofline_wait(machine):
     floor = TaskScheduler([progress("x", n=1 << 20)], machine).least_s(progress("x", n=1 << 20))
     near, far = progress("near", n=1 << 20, times=(1.05 * floor,)), progress("far", n=1 << 18, times=(floor,))

@@ -15,7 +15,7 @@ from luthier.schedule.decide import Default, Random
 from luthier.schedule.space import enumerate_space
 from luthier.tuner.cost_model import COST_MODELS, CostModel, Sample, make_cost_model
 from luthier.tuner.features import FEATURES, SECTIONS, code_hash, extract, section
-from luthier.tuner.search import SEARCHERS, Observation, SearchContext, Searcher, make_searcher
+from luthier.tuner.search import SEARCHERS, Observation, SearchContext, Searcher, code_bytes, make_searcher
 from luthier.tuner.search_descent import steps
 from luthier.tuner.task import TuningTask
 from luthier.tuner.xgboost_model import XgboostModel, relative_throughput
@@ -74,6 +74,34 @@ def trials_by_algorithm(tiny, host, times, trials=48):
         model.update([Sample(task.key, o.candidate.features, o.run_s) for o in batch])
         tried.update(o.candidate.decisions["algorithm"] for o in batch)
     return tried
+
+
+class TestLongCode:
+    def test_only_a_default_may_be_longer_than_the_limit(self, matmul, host, monkeypatch):
+        sizes = {code_bytes(extract(matmul.instantiate(Random(random.Random(i)), host), host)) for i in range(30)}
+        limit = sorted(sizes)[len(sizes) // 2]
+        monkeypatch.setattr("luthier.tuner.search.MOST_CODE_BYTES", limit)
+        for name in ("random", "evolutionary", "descent"):
+            first, *others = make_searcher(name, context(matmul, host)).propose(24)
+            assert len(others) > 8 and all(code_bytes(c.features) <= limit for c in others), name
+        monkeypatch.setattr("luthier.tuner.search.MOST_CODE_BYTES", 0)
+        assert [c.hash for c in make_searcher("random", context(matmul, host)).propose(4)] == [first.hash]
+
+    def test_of_equal_promise_the_shorter_goes_first(self, matmul, host):
+        class Indifferent(CostModel):
+            def update(self, samples): ...
+            def predict(self, task, features):
+                return np.zeros(len(features))
+
+            def ready(self, task):
+                return True
+
+        model = Indifferent()
+        searcher = make_searcher("evolutionary", context(matmul, host, cost_model=model))
+        searcher.propose(1)
+        searcher._evolve()
+        ranked = [code_bytes(c.features) for c, _ in searcher._ranked()]
+        assert len(set(ranked)) > 3 and ranked == sorted(ranked)
 
 
 class TestArms:
