@@ -1,7 +1,7 @@
 """Against TVM's tuner, in the same time: a matrix product and four convolutions of ResNet-50, on one thread.
 
     python -m venv tvm && tvm/bin/pip install apache-tvm==0.27.* apache-tvm-ffi==0.1.14.post0 xgboost cloudpickle ...
-    python -m benchmarks.tvm --python tvm/bin/python --folder tvm-runs --budget 5m
+    python -m benchmarks.against_tvm --python tvm/bin/python --folder tvm-runs --budget 5m
 
 Each layer is tuned by TVM's meta_schedule for the budget, then by Luthier for the same time or until it sees nothing
 more to gain. What was found is timed in turns in the end: two processes, one waiting while the other runs. TVM gets
