@@ -1,10 +1,10 @@
-"""TVM's side of :mod:`.against_tvm`, run by the Python of an environment that has apache-tvm; it imports nothing of Luthier.
+"""TVM's side of :mod:`.against_tvm`: run by the Python of an environment that has apache-tvm, and without Luthier.
 
     python tvm_side.py tune LAYER FOLDER SECONDS      search with meta_schedule, records into FOLDER
     python tvm_side.py time LAYER FOLDER              build the best record; answer each line of input with a time
 
-LAYER is the JSON of :class:`.against_tvm.Layer`. Convolutions are given to TVM as its own x86 backend has them: channels in
-blocks of 16, weights packed by output and input block.
+LAYER is the JSON of :class:`.against_tvm.Layer`. Convolutions are given to TVM as its own x86 backend has them:
+channels in blocks of 16, weights packed by output and input block.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@
     candidates = searcher.propose(16)        # measure them ...
     searcher.observe(results)                # ... and let it learn
 
-Whatever the searcher, trial 0 is the default schedule, and no schedule is proposed twice or after it is in the log: not
-under other decisions either. Next: :mod:`.search_random`, :mod:`.search_grid`, :mod:`.search_descent`,
-:mod:`.search_evolutionary`.
+Whatever the searcher, trial 0 is the default schedule, hints from similar tasks follow, and no schedule is proposed
+twice or after it is in the log: not under other decisions either. Next: :mod:`.search_random`, :mod:`.search_grid`,
+:mod:`.search_descent`, :mod:`.search_evolutionary`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ import math
 import random
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 import numpy as np
 
 from ..errors import ScheduleError
-from ..schedule.decide import Decider, Default
+from ..schedule.decide import Decider, Decisions, Default, Replay
 from ..schedule.schedule import Schedule
 from ..target import Target
 from .candidate import Candidate, Features
@@ -50,6 +51,7 @@ class SearchContext:
     seen       hashes of candidates that must not be proposed: those in the log, then also those that were proposed
     schedules  the same by :attr:`.Candidate.schedule_hash`: other decisions may make the same schedule
     known      what an earlier session measured
+    hints      tells, when it is first needed, decisions to try right after the default: what is good for similar tasks
     """
 
     task: TuningTask
@@ -58,6 +60,7 @@ class SearchContext:
     cost_model: CostModel = field(default_factory=RandomModel)
     seen: set[str] = field(default_factory=set)
     known: Sequence[Observation] = ()
+    hints: Callable[[], Sequence[Decisions]] = tuple
     schedules: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -71,23 +74,29 @@ class Searcher(ABC):
         self.context = context
         self.rng = random.Random(context.seed * 0x9E3779B1 + zlib.crc32(context.task.key.encode()))
         self.proposed = 0
-        self._started = False
+        self._given = self._before_all()
 
     def propose(self, n: int) -> list[Candidate]:
         """Return up to ``n`` new candidates; none when the space is exhausted, as far as this searcher can tell."""
         chosen: list[Candidate] = []
-        if not self._started:
-            self._started = True
-            default = self.make(Default())
-            if default is not None:
-                chosen.append(self._take(default))
-        if len(chosen) < n:
-            for candidate in self.generate(n - len(chosen)):
-                if self.is_new(candidate):
-                    chosen.append(self._take(candidate))
-                if len(chosen) == n:
-                    break
+        if n <= 0:
+            return chosen
+        for candidate in chain(self._given, self.generate(n)):
+            if self.is_new(candidate):
+                chosen.append(self._take(candidate))
+            if len(chosen) == n:
+                break
         return chosen
+
+    def _before_all(self) -> Iterator[Candidate]:
+        """The default schedule, then the hints."""
+        default = self.make(Default())
+        if default is not None:
+            yield default
+        for decisions in self.context.hints():
+            candidate = self.make(Replay(decisions))
+            if candidate is not None:
+                yield candidate
 
     @abstractmethod
     def generate(self, n: int) -> Iterable[Candidate]:

@@ -14,6 +14,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from ..errors import ScheduleError, TuningError
@@ -35,6 +36,7 @@ from .report import Stop, TaskReport, TuneReport
 from .scheduler import TaskProgress, TaskScheduler
 from .search import Observation, SearchContext, make_searcher
 from .task import ModelTask, TuningTask, tuning_tasks
+from .transfer import hints
 from .whole_model import ModelCheck
 
 BATCH = 16
@@ -111,6 +113,8 @@ def _start(task: TuningTask, log: Database, target: Target, search: str, model: 
     known = known_observations(task, target, records)
     model.update([Sample(task.key, o.candidate.features, o.run_s) for o in known if o.candidate.features is not None])
     context = SearchContext(task, target, seed, model, {r.decisions_hash for r in records}, known)
+    if not task.space:
+        context.hints = partial(hints, log, task.workload, target)
     state = TaskProgress(task, make_searcher(search, context))
     state.searcher.proposed = len(records)
     state.submitted = len(records)

@@ -85,6 +85,26 @@ def transfer(
     return None, f"no neighbour serves: {'; '.join(refusals)}"
 
 
+def hints(log: Database, workload: Workload, target: Target, most: int = NEIGHBOURS) -> list[Decisions]:
+    """What is worth a trial each before any other: the best schedules of the nearest tasks, and the default with what
+    tuning changed there; at most ``most``. Trials are cheap: no gain is asked for, and other machines serve too.
+    """
+    found: list[Decisions] = []
+    seen = [instantiate(workload, Default(), target).decisions]
+    for n in neighbours(log, workload, target, other_machines=True)[: 2 * most]:
+        best, default = _measured(log, n)
+        learnt = [] if best is None else [best.decisions, *([_changes(best, default)] if default else [])]
+        for decisions in learnt:
+            try:
+                made = instantiate(workload, Adapt(decisions, nearest=True), target).decisions
+            except ScheduleError:
+                continue
+            if made not in seen:
+                seen.append(made)
+                found.append(made)
+    return found[:most]
+
+
 def neighbours(log: Database, workload: Workload, target: Target, *, other_machines: bool) -> list[Neighbour]:
     """The tasks of the workload's family on machines that run the same code, nearest first."""
     own, wanted = family_of(workload.text), target.fingerprint()
@@ -132,9 +152,14 @@ class _Learnt:
     other_size: bool = True
 
 
-def _learnt(log: Database, n: Neighbour) -> _Learnt:
+def _measured(log: Database, n: Neighbour) -> tuple[Record | None, Record | None]:
+    """A neighbour's best record and that of its default."""
     machine = fingerprint_hash(n.machine)
-    best, default = log.best(n.task.key, machine, ""), log.default(n.task.key, machine, "")
+    return log.best(n.task.key, machine, ""), log.default(n.task.key, machine, "")
+
+
+def _learnt(log: Database, n: Neighbour) -> _Learnt:
+    best, default = _measured(log, n)
     if best is None or default is None:
         return _Learnt("has no verified schedule" if best is None else "its default schedule was not measured")
     gain, needed = default.best_s / best.best_s, max(LEAST_GAIN, 1 + best.noise, 1 + default.noise)

@@ -14,7 +14,9 @@ from luthier.schedule.space import instantiate
 from luthier.tuner.database import MemoryDatabase, open_log
 from luthier.tuner.lookup import best_schedule, schedules_from_log
 from luthier.tuner.record import Record, Status, target_hash
+from luthier.tuner.search import SearchContext, make_searcher
 from luthier.tuner.task import TuningTask
+from luthier.tuner.transfer import hints
 
 
 @pytest.fixture(params=["memory", "sqlite"])
@@ -241,6 +243,40 @@ class TestNearestShape:
         log.add(record(known, host, space="mine"))
         log.add(record(known, host, 1e-4, 1, space="mine", changed={"order": flip(known, host)}))
         assert schedules_from_log(log)(wanted.workload, host).origin == "default"
+
+
+class TestHints:
+    def test_the_best_of_neighbours_nearest_first(self, log, host):
+        near, far, other = product(24, 48, 96), product(24, 96, 128), product(8, 48, 64)
+        for task, gain in ((far, 1.5), (near, 1.01)):  # a trial is cheap: small gains count
+            tuned(log, task, host, gain, order=flip(task, host))
+        log.add(record(other, host))
+        made = hints(log, product().workload, host)
+        assert made and made[0]["order"] == flip(product(), host)
+        assert default_of(product(), host) not in made and len({str(d) for d in made}) == len(made) <= 4
+        for decisions in made:
+            assert product().instantiate(Replay(decisions), host).decisions == decisions
+        assert hints(log, product().workload, host, most=1) == made[:1]
+
+    def test_none_without_neighbours(self, log, host):
+        assert hints(log, product().workload, host) == []
+        tuned(log, product(), host, order=flip(product(), host))
+        assert hints(log, product().workload, host) == []  # a task is no neighbour of its own
+
+    def test_they_follow_the_default(self, log, host):
+        task, asked = product(), []
+
+        def advice():
+            asked.append(1)
+            return [default_of(task, host) | {"order": flip(task, host)}]
+
+        searcher = make_searcher("random", SearchContext(task, host, hints=advice))
+        (first,) = searcher.propose(1)
+        assert first.decisions == default_of(task, host) and not asked
+        second, third = searcher.propose(2)
+        assert second.decisions == advice()[0] and third.hash not in (first.hash, second.hash)
+        searcher.propose(2)
+        assert len(asked) == 2  # once by the searcher, once here
 
 
 class TestAdapt:
