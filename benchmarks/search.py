@@ -137,9 +137,9 @@ def curve(best: Sequence[Candidate], settled: Mapping[str, float]) -> list[float
     return list(accumulate((settled[c.hash] for c in best), min))
 
 
-def trials_needed(curve: Sequence[float], best_s: float) -> float:
-    """Trials after which a run was within 2 % of the best known; infinity where it never was."""
-    return next((i + 1.0 for i, t in enumerate(curve) if t <= (1 + WITHIN) * best_s), math.inf)
+def trials_needed(curve: Sequence[float], best_s: float, within: float = WITHIN) -> float:
+    """Trials after which a run was near the best known; infinity where it never was."""
+    return next((i + 1.0 for i, t in enumerate(curve) if t <= (1 + within) * best_s), math.inf)
 
 
 def study(

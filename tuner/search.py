@@ -160,7 +160,7 @@ class Searcher(ABC):
 
 def code_bytes(features: Features) -> float:
     """The size of a candidate's code, by its features."""
-    return 2.0 ** float(section(features, "registers")[-2]) - 1.0
+    return float(2.0 ** section(features, "registers")[-2]) - 1.0
 
 
 SEARCHERS: Registry[Searcher] = Registry("search", "luthier.searchers", Searcher)  # type: ignore[type-abstract]

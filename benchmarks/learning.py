@@ -1,0 +1,119 @@
+"""What a log of one model saves another: trials until each task is near its best, without the log and with it.
+
+    luthier tune light_resnet50 --budget 5m --log one.db
+    luthier tune light_inception_v2 --budget 5m --stop-below 0 --log alone.db
+    cp one.db after.db && luthier tune light_inception_v2 --budget 5m --stop-below 0 --log after.db
+    python -m benchmarks.learning light_inception_v2 --alone alone.db --before one.db --after after.db
+
+For each task, whatever was the best of either session for a while is measured again, in turns; the best is the best of
+these. The table counts trials until the best so far was within 3 % of it; 0 where that was known from the other model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+
+from benchmarks.search import trials_needed
+from luthier.cli_table import table
+from luthier.cli_values import count
+from luthier.codegen.detect import host_target
+from luthier.target import Target
+from luthier.tuner.candidate import Candidate
+from luthier.tuner.database import Database, open_log
+from luthier.tuner.history import replay
+from luthier.tuner.measure import Measurer
+from luthier.tuner.model_tasks import model_tasks
+from luthier.tuner.record import Record
+from luthier.tuner.task import TuningTask, tuning_tasks
+
+WITHIN = 0.03
+CONTENDERS = 6
+"""Of each log's best, how many are measured again, besides those that were the best for a while."""
+
+
+def session(log: Database, task: TuningTask, target: Target) -> list[Record]:
+    """A task's records in the order of their proposal."""
+    return sorted(log.records(task.key, target), key=lambda r: r.trial)
+
+
+def leaders(records: Iterable[Record]) -> list[Record]:
+    """The best record after each trial."""
+    best: list[Record] = []
+    for r in records:
+        best.append(min([*best[-1:], r], key=lambda x: x.best_s))
+    return best
+
+
+def settled(measurer: Measurer, task: TuningTask, target: Target, sessions: Sequence[list[Record]]) -> dict[str, float]:
+    """Times by the hash of decisions, medians of samples taken in turns."""
+    chosen: dict[str, Candidate] = {}
+    for records in sessions:
+        for r in [*leaders(records), *sorted(records, key=lambda r: r.best_s)[:CONTENDERS]]:
+            schedule = replay(task, target, r) if r.ok and r.decisions_hash not in chosen else None
+            if schedule is not None:
+                chosen[r.decisions_hash] = Candidate(schedule.decisions, schedule.to_json())
+    results = measurer.compare(task, list(chosen.values())) if chosen else []
+    times = {r.candidate.hash: statistics.median(r.run_s) if r.run_s else math.inf for r in results}
+    return {name: times[c.hash] for name, c in chosen.items() if c.hash in times}
+
+
+def needed(records: Sequence[Record], times: dict[str, float], first: int = 0) -> float:
+    """Trials after the ``first`` ones until the best so far is near the best of all."""
+    curve = [times.get(r.decisions_hash, math.inf) for r in leaders(records)]
+    lowest = [min(curve[: i + 1]) for i in range(len(curve))]
+    return max(trials_needed(lowest, min(times.values()), WITHIN) - first, 0.0)
+
+
+def main() -> int:
+    arguments = _arguments()
+    target = host_target(arguments.threads)
+    rows, pairs = [], []
+    with ExitStack() as stack:
+        paths = (arguments.before, arguments.alone, arguments.after)
+        before, alone, after = (stack.enter_context(open_log(path, "r")) for path in paths)
+        measurer = stack.enter_context(Measurer(target))
+        for task in tuning_tasks(model_tasks(arguments.model, target)):
+            both = [session(log, task, target) for log in (alone, after)]
+            known = len(session(before, task, target))
+            if not all(both):
+                continue
+            times = settled(measurer, task, target, both)
+            without, with_log = needed(both[0], times), needed(both[1], times, known)
+            pairs.append((without, with_log))
+            best_s = f"{min(times.values()) * 1e6:.1f} us"
+            rows.append(
+                [task.name, best_s, *(str(len(b)) for b in both), str(known), f"{without:.0f}", f"{with_log:.0f}"]
+            )
+            print(" ".join(rows[-1]), flush=True)
+    header = ["task", "best", "trials", "with the log", "known", "needed", "with the log"]
+    print(table(header, rows, left=1))
+    for what, chosen in (
+        ("all tasks", pairs),
+        ("tasks that need more than the default", [p for p in pairs if p[0] > 1]),
+    ):
+        if chosen:
+            medians = [statistics.median(p[i] for p in chosen) for i in (0, 1)]
+            share = statistics.median(b / a for a, b in chosen if math.isfinite(a))
+            print(f"{what} ({len(chosen)}): {medians[0]:.1f} trials in the median, {medians[1]:.1f} with the log; median of shares {share:.2f}")  # fmt: skip  # noqa: E501
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="the model that both sessions tuned")
+    parser.add_argument("--alone", required=True, metavar="FILE", help="log of the session that began with nothing")
+    parser.add_argument("--before", required=True, metavar="FILE", help="the other model's log")
+    parser.add_argument(
+        "--after", required=True, metavar="FILE", help="log of the session that began with a copy of it"
+    )
+    parser.add_argument("--threads", type=count, metavar="N", default=1)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
