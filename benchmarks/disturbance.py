@@ -1,8 +1,9 @@
 """How much builds disturb a measurement: ``python -m benchmarks.disturbance [SECONDS]``.
 
-A session builds while it measures, with one builder for each core, which give way to what is measured. This times one
-convolution on one thread and on all, with builders idle and busy, in turns, and prints both medians, the spread of each
-and the ratio. It must be close to one next to the spread; run it on a machine that does nothing else.
+A session builds while it measures, with more builders than cores, which give way to what is measured, and rest where
+that has all cores. This times one convolution on one thread and on all, with builders idle and busy, in turns, and
+prints both medians, the spread of each and the ratio. It must be close to one next to the spread; run it on a machine
+that does nothing else.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import statistics
 import sys
 import threading
 import time
+from contextlib import ExitStack
 
 from luthier import te
 from luthier.codegen.detect import host_target
@@ -42,7 +44,7 @@ def measure(threads: int, seconds: float) -> None:
     job, content = BuildJob(target, decisions), pickle.dumps(task.workload)
     built = Builder().handle(task.workload, job)
     runner = Worker("luthier.tuner.runner:Runner")
-    builders = [Worker("luthier.tuner.builder:Builder", background=True) for _ in range(available_cores())]
+    builders = [Worker("luthier.tuner.builder:Builder", background=True) for _ in range(available_cores() + 1)]
     busy, ended = threading.Event(), threading.Event()
 
     def build(worker: Worker) -> None:
@@ -60,7 +62,10 @@ def measure(threads: int, seconds: float) -> None:
             for on in (False, True):
                 (busy.set if on else busy.clear)()
                 time.sleep(0.3)  # a build that had begun has ended, or one has begun
-                answer = runner.call(task.key, content, TimeJob((built,)), 60.0)
+                with ExitStack() as resting:
+                    for b in builders[len(builders) if threads == 1 else 0 :]:
+                        resting.enter_context(b.paused())
+                    answer = runner.call(task.key, content, TimeJob((built,)), 60.0)
                 assert isinstance(answer, Answer)
                 times[on] += answer.value.candidates[0]
     finally:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,10 +73,19 @@ class TaskState:
 
 
 class Bench:
-    """Times and checks candidates in ``runner``; references are built by ``builder``."""
+    """Times and checks candidates in ``runner``; references are built by ``builder``, candidates by ``builders``."""
 
-    def __init__(self, target: Target, limits: Limits, cores: Cores, runner: Worker, builder: Worker) -> None:
+    def __init__(
+        self,
+        target: Target,
+        limits: Limits,
+        cores: Cores,
+        runner: Worker,
+        builder: Worker,
+        builders: Sequence[Worker] = (),
+    ) -> None:
         self.target, self.limits, self.cores, self.runner, self.builder = target, limits, cores, runner, builder
+        self.builders = builders
         self._tasks: dict[str, TaskState] = {}
 
     def state(self, task: TuningTask) -> TaskState:
@@ -158,7 +168,7 @@ class Bench:
         if isinstance(outcome, Failure):
             return self._again(task, job, outcome)
         limit_s = self._limit_s(state, len(job.candidates))
-        with self.cores.take(self.target.threads):
+        with self._quiet():
             outcome = self.runner.call(task.key, state.data, job, limit_s)
         return self._again(task, job, outcome) if isinstance(outcome, Failure) else outcome
 
@@ -167,8 +177,18 @@ class Bench:
         if not failure.killed or len(job.candidates) > 1:
             return failure
         state = self.state(task)
-        with self.cores.take(self.target.threads):
+        with self._quiet():
             return self.runner.call(task.key, state.data, job, self._limit_s(state, 1))
+
+    @contextmanager
+    def _quiet(self) -> Iterator[None]:
+        """Cores for the target's threads; if there are several, builders rest but for one for each other core."""
+        threads = self.target.threads
+        others = max(self.cores.count - threads, 0) if threads > 1 else len(self.builders)
+        with self.cores.take(threads), ExitStack() as resting:
+            for builder in self.builders[others:]:
+                resting.enter_context(builder.paused())
+            yield
 
     def _limit_s(self, state: TaskState, candidates: int) -> float:
         """How long candidates may run: no use in waiting for what is a hundred times slower than the best."""

@@ -1,13 +1,25 @@
-"""Who computes when: searches and measurements share the machine's cores out, builds take what they leave."""
+"""Who computes when: searches and measurements share the machine's cores out, builds take what they leave.
+
+Priorities alone do not keep builds from a measurement on several threads: when the system finds a core busy, if only
+with a build, it may put two threads of a team on another one, where each waits for the other's time slice to end.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+STOPPABLE = sys.platform == "linux"
+"""Whether processes may be stopped for a while: elsewhere, one whose parent is killed meanwhile would stay for ever."""
+
+_SET_PARENT_DEATH_SIGNAL = 1  # of prctl
 
 
 class Cores:
@@ -57,3 +69,9 @@ def give_way() -> None:
             os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     with suppress(OSError):
         Path("/proc/self/autogroup").write_text("19")
+
+
+def end_with_parent() -> None:
+    """Let the system end this process with the thread that started it, even while it is stopped (Linux)."""
+    if STOPPABLE:
+        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)

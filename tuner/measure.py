@@ -5,9 +5,9 @@
         result = measurer.next_result()
 
 Builder processes run ahead of the one runner process, whose side is :mod:`.bench`. They give way (:mod:`.cpu`): they
-compute on the cores that neither a measurement nor the search is using at the moment. Whatever a candidate does to a
-worker is a status of its result. A candidate that would become its task's best is compared with the reference's result
-first.
+compute on the cores that neither a measurement nor the search is using at the moment, and rest where a measurement uses
+all of them. Whatever a candidate does to a worker is a status of its result. A candidate that would become its task's
+best is compared with the reference's result first.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Measurer(AbstractMeasurer):
         self._builders = [Worker(builder_role, background=True, **build_options) for _ in range(count)]
         self._runner = Worker(runner_role, memory_bytes=limits.run_bytes, **options)
         self._reference_builder = Worker(builder_role, **build_options)
-        self._bench = Bench(target, limits, self.cores, self._runner, self._reference_builder)
+        self._bench = Bench(target, limits, self.cores, self._runner, self._reference_builder, self._builders)
         self._jobs: deque[_Job] = deque()
         self._built: deque[BuiltJob] = deque()
         self._comparisons: deque[tuple[TuningTask, Sequence[Candidate], _Results]] = deque()

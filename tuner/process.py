@@ -15,12 +15,15 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeAlias, Union
 
 from .. import errors
 from ..errors import TuningError
+from .cpu import STOPPABLE
 from .record import Status, shorten
 from .worker import HEADER
 
@@ -66,7 +69,8 @@ class Worker:
     role           ``module:class`` of what it does (see :class:`.worker.Role`)
     memory_bytes   limit on its address space; 0 for none
     recycle_bytes  resident memory by which it may have grown since its start before it is replaced; 0: any
-    background     whether it computes only while others leave it a core (:func:`.cpu.give_way`)
+    background     whether it computes only while others leave it a core (:func:`.cpu.give_way`), and may be paused; it
+                   ends with the thread that started it, if not before
     """
 
     def __init__(
@@ -133,9 +137,17 @@ class Worker:
     def kill(self) -> None:
         """End the worker now, from any thread: a call in flight returns a Failure, later ones raise TuningError."""
         self._killed = True
-        process = self._process
-        if process is not None:
-            _kill(process)
+        _signal(self._process, signal.SIGKILL)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Let a worker in the background rest for the length of a ``with`` block; from any thread."""
+        process = self._process if self.background and STOPPABLE else None
+        _signal(process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            _signal(process, signal.SIGCONT)
 
     def close(self) -> None:
         """End the worker, if there is one; a later call starts another."""
@@ -144,7 +156,7 @@ class Worker:
         self._jobs = 0
         if process is None:
             return
-        _kill(process)
+        _signal(process, signal.SIGKILL)
         process.wait()
         if self._reader is not None:
             self._reader.join()
@@ -272,12 +284,10 @@ def _resident_bytes(pid: int) -> int:
         return 0
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    if process.returncode is None:  # not waited for yet, so the number is still its own
-        try:
-            os.killpg(process.pid, signal.SIGKILL)  # it leads a session of its own
-        except ProcessLookupError:
-            pass
+def _signal(process: subprocess.Popen[bytes] | None, number: signal.Signals) -> None:
+    if process is not None and process.returncode is None:  # not waited for yet, so the number is still its own
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)  # it leads a session of its own
 
 
 def _wait(fd: int, event: int, deadline: float) -> None:

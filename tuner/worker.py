@@ -22,7 +22,7 @@ import threading
 from typing import Any, BinaryIO, Literal, Protocol
 
 from ..errors import Error
-from .cpu import give_way
+from .cpu import end_with_parent, give_way
 
 HEADER = struct.Struct("<Q")
 Reply = tuple[Literal["ok", "error", "memory"], Any]
@@ -41,6 +41,7 @@ def main(arguments: list[str]) -> None:
     _exit_with_parent(requests.fileno())
     if background:
         give_way()
+        end_with_parent()
     if int(memory_bytes):
         resource.setrlimit(resource.RLIMIT_AS, (int(memory_bytes), int(memory_bytes)))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

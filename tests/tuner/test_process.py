@@ -14,6 +14,7 @@ import pytest
 from processes import alive
 
 from luthier.errors import TuningError
+from luthier.tuner.cpu import STOPPABLE
 from luthier.tuner.process import Answer, Failure, Worker
 from luthier.tuner.record import Status
 
@@ -27,6 +28,18 @@ def worker(monkeypatch):
     w = Worker("echo_roles:Echo", memory_bytes=3 << 30)
     yield w
     w.close()
+
+
+def state(pid):
+    """R: runs, S: sleeps, T: is stopped."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def wait_for(condition, seconds=10.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def call(worker, *job, timeout_s=30.0):
@@ -53,6 +66,40 @@ def test_one_in_the_background_gives_way_and_another_does_not(worker, monkeypatc
         assert not autogroup.exists() or "nice 19" in autogroup.read_text()
     finally:
         background.close()
+
+
+@pytest.mark.skipif(not STOPPABLE, reason="processes are not stopped here")
+class TestRest:
+    def test_one_in_the_background_rests(self, worker):
+        background = Worker("echo_roles:Echo", background=True)
+        try:
+            with background.paused():
+                pass  # there is none yet
+            for w, expected in ((background, "T"), (worker, "RS")):
+                call(w, "echo", 1)
+                with w.paused():
+                    wait_for(lambda w=w, expected=expected: state(w._process.pid) in expected)
+                assert call(w, "echo", 2) == Answer(("the task", 2))
+            with background.paused():
+                background.close()  # also while it rests
+            assert call(background, "echo", 3) == Answer(("the task", 3))
+        finally:
+            background.close()
+
+    def test_it_ends_with_its_parent_even_at_rest(self, tmp_path):
+        script = (
+            "import os, signal, sys\n"
+            "from luthier.tuner.process import Worker\n"
+            "w = Worker('echo_roles:Echo', background=True)\n"
+            "w.call('key', __import__('pickle').dumps(1), ('echo', 1), 30.0)\n"
+            "with w.paused():\n"
+            "    print(w._process.pid, flush=True)\n"
+            "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        )
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([FAULTS, *sys.path])}
+        done = subprocess.run([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, text=True)
+        assert done.returncode == -signal.SIGKILL
+        wait_for(lambda: not alive(int(done.stdout)))
 
 
 def test_an_exception_is_an_error_and_the_worker_stays(worker):
