@@ -139,12 +139,15 @@ def train(logs: Sequence[str], folder: Path) -> dict[str, Any]:
 
 
 def fit(groups: Sequence[Group]) -> Any:
-    """Train trees on relative throughput; every layer counts the same, however often it was measured."""
+    """Train trees on relative throughput, less the layer's mean: only the order within one counts.
+
+    Layers count by the square root of how often they were measured.
+    """
     import xgboost
 
     data = xgboost.DMatrix(
         np.concatenate([g.features for g in groups]),
-        label=np.concatenate([relative_throughput(g.samples) for g in groups]),
+        label=np.concatenate([t - t.mean() for t in (relative_throughput(g.samples) for g in groups)]),
         weight=np.concatenate([np.full(len(g.samples), len(g.samples) ** -0.5) for g in groups]),
     )
     return xgboost.train(PARAMETERS, data, ROUNDS)
