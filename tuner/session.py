@@ -85,12 +85,12 @@ def tune(
     chosen = tuning_tasks(tasks, pattern)
     ranking = make_cost_model(cost_model, seed)
     with measurer or Measurer(target) as measurer, Progress(progress, budget_s, trials) as shown:
-        if ranking.learns:
-            ranking.update(samples_of(log, target, skip={t.key for t in chosen}))
         states = [_start(t, log, target, search, ranking, seed) for t in chosen]
         scheduler = TaskScheduler(states, target, stop_below)
         session = _Session(log, target, measurer, ranking, scheduler, shown, search, seed, model, clock, start)
         session.ending.note = note
+        if ranking.learns:
+            session.experience = partial(samples_of, log, target, skip={t.key for t in chosen})
         return session.run(budget_s, trials)
 
 
@@ -131,7 +131,10 @@ def _start(task: TuningTask, log: Database, target: Target, search: str, model: 
 
 
 class _Session:
-    """The loop, with what it counts."""
+    """The loop, with what it counts.
+
+    experience  makes the samples that other tasks of the log give; asked while the first candidates are built
+    """
 
     def __init__(
         self,
@@ -152,6 +155,7 @@ class _Session:
         self.clock, self.start = clock, start
         self.states = {id(t.task): t for t in scheduler.tasks}
         self.samples: list[Sample] = []
+        self.experience: Callable[[], list[Sample]] | None = None
         self.statuses: Counter[str] = Counter()
         self.done: Counter[int] = Counter()
         self.ending = Ending(log, target, measurer, scheduler, model, clock, start)
@@ -185,6 +189,10 @@ class _Session:
                 submitted = self._submit(state, BATCH if left is None else min(BATCH, left))
                 left = None if left is None else left - submitted
                 continue
+            if self.experience is not None:
+                with self.measurer.cores.take(1):
+                    self.samples += self.experience()
+                self.experience = None
             if state is None and not self.measurer.pending:
                 return "trials" if left == 0 else "converged" if self.scheduler.expected_gain else "exhausted"
             result = self.measurer.next_result(None if math.isinf(left_s) else left_s)
