@@ -93,6 +93,8 @@ class Worker:
         self._known: set[str] = set()
         self._jobs = 0
         self._killed = False
+        self._rested_s = 0.0
+        self._resting_since: float | None = None
 
     def call(self, key: str, data: bytes, job: object, timeout_s: float) -> Outcome:
         """Carry out ``job``; ``data`` is the pickled task of ``key``, sent only when this worker lacks it.
@@ -107,7 +109,7 @@ class Worker:
         self._jobs += 1
         message = pickle.dumps((key, None if key in self._known else data, job), pickle.HIGHEST_PROTOCOL)
         self._known.add(key)
-        deadline = time.monotonic() + timeout_s
+        deadline = self._clock() + timeout_s
         try:
             self._write(process, HEADER.pack(len(message)) + message, deadline)
             kind, value = self._read_reply(process, deadline)
@@ -142,12 +144,24 @@ class Worker:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Let a worker in the background rest for the length of a ``with`` block; from any thread."""
-        process = self._process if self.background and STOPPABLE else None
+        if not self.background or not STOPPABLE:
+            yield
+            return
+        process = self._process
+        self._resting_since = time.monotonic()
         _signal(process, signal.SIGSTOP)
         try:
             yield
         finally:
             _signal(process, signal.SIGCONT)
+            self._rested_s += time.monotonic() - self._resting_since
+            self._resting_since = None
+
+    def _clock(self) -> float:
+        """Seconds that stand still while this worker rests: a call's time is what it had for itself."""
+        since = self._resting_since
+        now = time.monotonic() if since is None else since
+        return now - self._rested_s
 
     def close(self) -> None:
         """End the worker, if there is one; a later call starts another."""
@@ -199,7 +213,7 @@ class Worker:
             self.close()
             raise TuningError(f"the worker process ({self.role}) was ended")
         try:
-            self._read_reply(process, time.monotonic() + START_TIMEOUT_S)
+            self._read_reply(process, self._clock() + START_TIMEOUT_S)
         except (_Gone, _TooLate):
             self.close()
             raise TuningError(f"a worker process ({self.role}) cannot be started: {self._last_output()}") from None
@@ -212,7 +226,7 @@ class Worker:
         assert process.stdin is not None
         fd, rest = process.stdin.fileno(), memoryview(message)
         while rest:
-            _wait(fd, select.POLLOUT, deadline)
+            self._wait(fd, select.POLLOUT, deadline)
             try:
                 rest = rest[os.write(fd, rest) :]
             except BlockingIOError:
@@ -234,7 +248,7 @@ class Worker:
         assert process.stdout is not None
         fd, parts = process.stdout.fileno(), []
         while size:
-            _wait(fd, select.POLLIN, deadline)
+            self._wait(fd, select.POLLIN, deadline)
             try:
                 part = os.read(fd, min(size, 1 << 20))
             except BlockingIOError:
@@ -244,6 +258,13 @@ class Worker:
             parts.append(part)
             size -= len(part)
         return b"".join(parts)
+
+    def _wait(self, fd: int, event: int, deadline: float) -> None:
+        poll = select.poll()
+        poll.register(fd, event)
+        while not poll.poll(max(0.0, min(deadline - self._clock(), 3600.0)) * 1000):
+            if self._clock() >= deadline:
+                raise _TooLate
 
     # ------------------------------------------------------------------ failures
 
@@ -288,14 +309,6 @@ def _signal(process: subprocess.Popen[bytes] | None, number: signal.Signals) -> 
     if process is not None and process.returncode is None:  # not waited for yet, so the number is still its own
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)  # it leads a session of its own
-
-
-def _wait(fd: int, event: int, deadline: float) -> None:
-    poll = select.poll()
-    poll.register(fd, event)
-    while not poll.poll(max(0.0, min(deadline - time.monotonic(), 3600.0)) * 1000):
-        if time.monotonic() >= deadline:
-            raise _TooLate
 
 
 def _drain(stream: IO[bytes], kept: deque[bytes]) -> None:

@@ -7,6 +7,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -83,6 +84,23 @@ class TestRest:
             with background.paused():
                 background.close()  # also while it rests
             assert call(background, "echo", 3) == Answer(("the task", 3))
+        finally:
+            background.close()
+
+    def test_time_at_rest_does_not_count(self, worker):
+        background = Worker("echo_roles:Echo", background=True)
+        try:
+            call(background, "echo", 1)
+            answers = []
+            caller = threading.Thread(target=lambda: answers.append(call(background, "sleep", 0.3, timeout_s=0.6)))
+            caller.start()
+            for _ in range(3):
+                with background.paused():
+                    time.sleep(0.4)
+                time.sleep(0.02)
+            caller.join()
+            assert isinstance(answers[0], Answer)
+            assert call(background, "sleep", 5, timeout_s=0.1).status is Status.TIMEOUT
         finally:
             background.close()
 

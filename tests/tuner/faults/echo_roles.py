@@ -17,6 +17,9 @@ class Echo:
                 return task, value
             case ("raise", message):
                 raise ValueError(message)
+            case ("sleep", seconds):
+                time.sleep(seconds)
+                return task, seconds
             case ("hang",):
                 time.sleep(1000)
             case ("spin",):
