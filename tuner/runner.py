@@ -17,7 +17,7 @@ import numpy as np
 
 from ..codegen.kernel import Param
 from ..errors import TuningError
-from ..runtime.arrays import address_of, empty_aligned, empty_pages
+from ..runtime.arrays import address_of, empty_pages
 from ..runtime.loader import LoadedProgram, load_objects
 from ..runtime.prepare import identity, prepared
 from ..te import dtype as dt
@@ -69,11 +69,16 @@ class Runner:
 
 
 class _TaskData:
-    """The inputs of a task, and the last few memory layouts of each."""
+    """The inputs of a task, the last few memory layouts of each, and memory that candidates write to by turns.
+
+    In a model, kernels find the memory that they write to where others left it, in the caches; if each candidate had
+    its own, the time of one would depend on how many others are measured with it.
+    """
 
     def __init__(self, workload: Workload) -> None:
         self.workload = workload
         self.logical = random_inputs(workload)
+        self._written: dict[int, Array] = {}
         self._physical: list[OrderedDict[str, Array]] = [OrderedDict() for _ in self.logical]
 
     def physical(self, position: int, param: Param) -> Array:
@@ -90,6 +95,13 @@ class _TaskData:
             cache.popitem(last=False)
         return array
 
+    def written(self, position: int, size_bytes: int) -> Array:
+        """Memory for output ``position``, or with -1 for scratch, guards included; all candidates share it."""
+        array = self._written.get(position)
+        if array is None or array.nbytes < size_bytes:
+            array = self._written[position] = empty_pages(size_bytes)
+        return array[:size_bytes]
+
 
 class _Loaded:
     """A candidate in memory with its arguments."""
@@ -100,8 +112,9 @@ class _Loaded:
         self.inputs = [data.physical(i, param) for i, param in enumerate(params)]
         sources = zip(self.inputs, data.workload.inputs, strict=True)
         self.constants = [array for array, source in sources if source.constant]
-        self.guarded = [_guarded(p) for p in built.params[built.program.inputs :]]
-        self.arena = empty_pages(built.program.arena_bytes + GUARD_BYTES)
+        outputs = built.params[built.program.inputs :]
+        self.guarded = [data.written(i, p.size_bytes + 2 * GUARD_BYTES) for i, p in enumerate(outputs)]
+        self.arena = data.written(-1, built.program.arena_bytes + GUARD_BYTES)
         self.program: LoadedProgram = load_objects(built.objects)
         self._inputs = (ctypes.c_void_p * max(len(self.inputs), 1))(*map(address_of, self.inputs))
         self._outputs = (ctypes.c_void_p * max(len(self.guarded), 1))(
@@ -142,10 +155,6 @@ class _Loaded:
             raise TuningError("the candidate changed its inputs")
         params = self.built.params[self.built.program.inputs :]
         return [_view(g, p).copy() for g, p in zip(self.guarded, params, strict=True)]
-
-
-def _guarded(param: Param) -> Array:
-    return empty_aligned((param.size_bytes + 2 * GUARD_BYTES,), np.dtype(np.uint8))
 
 
 def _view(guarded: Array, param: Param) -> Array:
