@@ -24,6 +24,9 @@ from .process import Answer, Failure, Outcome, Worker
 from .record import Status, relative_spread
 from .task import TuningTask
 
+MOST_DRIFT = 1.5
+"""What neighbours of a shared machine, and its clock, may change; more than this is no matter of pace."""
+
 KEPT_BUILDS = 6
 """Built candidates kept of a task, for the comparison of its finalists."""
 
@@ -59,7 +62,8 @@ BuiltJob = tuple[TuningTask, Candidate, Built]
 class TaskState:
     """What measurement knows of a task.
 
-    data       the pickled workload; best_s: time of the best verified candidate, incumbent: its code
+    data       the pickled workload; best_s: time of the best verified candidate, incumbent: its code, if it was
+               measured here
     finalists  built candidates that were the best for a time, and the default schedule, by hash
     """
 
@@ -70,6 +74,12 @@ class TaskState:
     reference_is_clean: bool = False
     finalists: dict[str, Built] = field(default_factory=dict)
     verified: set[str] = field(default_factory=set)
+
+    def pace(self, incumbent: Sequence[float]) -> float:
+        """How much longer everything takes than when the incumbent became it; by its times now, none: 1."""
+        if self.incumbent is None or not incumbent:
+            return 1.0
+        return min(max(min(incumbent) / self.best_s, 1.0 / MOST_DRIFT), MOST_DRIFT)
 
 
 class Bench:
@@ -100,7 +110,10 @@ class Bench:
         return state
 
     def measure(self, group: Sequence[BuiltJob]) -> list[MeasureResult]:
-        """Time candidates of one task together; one that beats the best so far is checked and becomes the best."""
+        """Time candidates of one task together; one that beats the best so far is checked and becomes the best.
+
+        Their times are what they would have been when the best so far was measured, as far as its times tell.
+        """
         task, state = group[0][0], self.state(group[0][0])
         built = tuple(b for _, _, b in group)
         outcome = self._time(task, TimeJob(built, state.best_s, state.incumbent, cold=self._is_cold(task)))
@@ -110,14 +123,11 @@ class Bench:
             ((_, candidate, one_built),) = group
             return [failed(task, candidate, outcome, Status.RUN_ERROR, "the run", one_built.build_s)]
         timings: Timings = outcome.value
-        to_beat = min(timings.incumbent, default=state.best_s)
-        results = []
-        for (_, candidate, one_built), run_s in zip(group, timings.candidates, strict=True):
-            result = self._checked(task, candidate, one_built, run_s, to_beat)
-            if result.verified:
-                to_beat = min(run_s)
-            results.append(result)
-        return results
+        pace = state.pace(timings.incumbent)
+        return [
+            self._checked(task, candidate, one_built, tuple(t / pace for t in run_s))
+            for (_, candidate, one_built), run_s in zip(group, timings.candidates, strict=True)
+        ]
 
     def compare(self, task: TuningTask, candidates: Sequence[Candidate]) -> list[MeasureResult]:
         """Time finished candidates again, all of them in turns and with more samples; each is checked if it was not."""
@@ -198,16 +208,14 @@ class Bench:
 
     # ------------------------------------------------------------------ checking
 
-    def _checked(
-        self, task: TuningTask, candidate: Candidate, built: Built, run_s: tuple[float, ...], to_beat: float
-    ) -> MeasureResult:
+    def _checked(self, task: TuningTask, candidate: Candidate, built: Built, run_s: tuple[float, ...]) -> MeasureResult:
         """The result of a timed candidate, compared with the reference if it is the fastest so far."""
         state = self.state(task)
         values: dict[str, Any] = {"compile_s": built.build_s}
         values["cold"] = self._is_cold(task) and len(run_s) > 1
         if candidate.trial == 0:
             state.finalists[candidate.hash] = built
-        if min(run_s) >= to_beat:
+        if min(run_s) >= state.best_s:
             return MeasureResult(task, candidate, Status.OK, run_s, **values)
         wrong = self._verdict(task, state, built)
         if wrong is not None:
