@@ -91,7 +91,7 @@ class ModelCheck:
     def build_s(self, compile_s: float, constants_bytes: int) -> float:
         """How long both builds will take, roughly. compile_s: of all its kernels, one after the other."""
         once_s = self.import_s + compile_s / available_cores() + constants_bytes / LAYOUT_BYTES_PER_S
-        return 2.0 * 1.3 * once_s
+        return 2.0 * 1.8 * once_s
 
     def run(self, log: Database, deadline: float, clock: Callable[[], float] = time.monotonic) -> ModelTimes:
         """Measure for some seconds, or until ``deadline`` of ``clock``, but a few times at least. Raises as a build."""
