@@ -18,7 +18,7 @@ CHECK_SHARE = 0.25
 SETTLE_SHARE = 0.1
 """Of the budget, what measuring the best few of each task again may take; where it ends, light tasks are left out."""
 LATE_SHARE = 0.03
-"""Of the budget, what a session may take longer rather than leave the whole model out."""
+"""Of the budget, what a session may take longer rather than leave the whole model out; a third of it for tasks."""
 
 
 class Ending:
@@ -61,7 +61,8 @@ class Ending:
             if math.isinf(deadline):
                 self._settle(state, None)
                 continue
-            left_s = deadline - self.clock() - self._model_s(deadline)
+            late_s = LATE_SHARE / 3 * (deadline - self.start)
+            left_s = deadline - self.clock() - self._model_s(deadline) + late_s
             if left_s >= _settling_s(state):
                 self._settle(state, left_s)
         if self.model is None:

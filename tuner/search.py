@@ -4,8 +4,8 @@
     candidates = searcher.propose(16)        # measure them ...
     searcher.observe(results)                # ... and let it learn
 
-Whatever the searcher, trial 0 is the default schedule, hints from similar tasks follow, and no schedule is proposed
-twice or after it is in the log: not under other decisions either. Next: :mod:`.search_random`, :mod:`.search_grid`,
+Whatever the searcher, trial 0 is the default schedule, and no schedule is proposed twice or after it is in the log: not
+under other decisions either. Next: :mod:`.search_random`, :mod:`.search_grid`,
 :mod:`.search_descent`, :mod:`.search_evolutionary`.
 """
 
@@ -15,14 +15,13 @@ import math
 import random
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
 
 import numpy as np
 
 from ..errors import ScheduleError
-from ..schedule.decide import Decider, Decisions, Default, Replay
+from ..schedule.decide import Decider, Decisions, Default
 from ..schedule.schedule import Schedule
 from ..target import Target
 from .candidate import Candidate, Features
@@ -51,7 +50,7 @@ class SearchContext:
     seen       hashes of candidates that must not be proposed: those in the log, then also those that were proposed
     schedules  the same by :attr:`.Candidate.schedule_hash`: other decisions may make the same schedule
     known      what an earlier session measured
-    hints      tells, when it is first needed, decisions to try right after the default: what is good for similar tasks
+    hints      tells decisions that are good for similar tasks, as far as the log knows when it is asked
     """
 
     task: TuningTask
@@ -74,29 +73,23 @@ class Searcher(ABC):
         self.context = context
         self.rng = random.Random(context.seed * 0x9E3779B1 + zlib.crc32(context.task.key.encode()))
         self.proposed = 0
-        self._given = self._before_all()
+        self._started = False
 
     def propose(self, n: int) -> list[Candidate]:
         """Return up to ``n`` new candidates; none when the space is exhausted, as far as this searcher can tell."""
         chosen: list[Candidate] = []
-        if n <= 0:
-            return chosen
-        for candidate in chain(self._given, self.generate(n)):
-            if self.is_new(candidate):
-                chosen.append(self._take(candidate))
-            if len(chosen) == n:
-                break
+        if not self._started:
+            self._started = True
+            default = self.make(Default())
+            if default is not None:
+                chosen.append(self._take(default))
+        if len(chosen) < n:
+            for candidate in self.generate(n - len(chosen)):
+                if self.is_new(candidate):
+                    chosen.append(self._take(candidate))
+                if len(chosen) == n:
+                    break
         return chosen
-
-    def _before_all(self) -> Iterator[Candidate]:
-        """The default schedule, then the hints."""
-        default = self.make(Default())
-        if default is not None:
-            yield default
-        for decisions in self.context.hints():
-            candidate = self.make(Replay(decisions))
-            if candidate is not None:
-                yield candidate
 
     @abstractmethod
     def generate(self, n: int) -> Iterable[Candidate]:

@@ -2,8 +2,8 @@
 coordinate descent around the best.
 
 A pool holds candidates that were made and not measured: random ones, the default schedule of each algorithm, what is
-one step from the best (:mod:`.search_descent`), and children of the best measured and of those that the model likes.
-The model ranks the whole pool; the top is taken, with two exceptions. Each *algorithm* (the decision of that name) is
+good for similar tasks, what is one step from the best (:mod:`.search_descent`), and children of the best measured and
+of those that the model likes. The model ranks the whole pool; the top is taken, with two exceptions. Each *algorithm* (the decision of that name) is
 an arm of a bandit, which gets its share of trials by its promise: the upper confidence bound of Auer et al. (Machine
 Learning, 2002), on the best rate of an arm and not the mean (as Cicirello and Smith, AAAI 2005, for searches that look
 for a maximum). What takes long to compile must promise more. And when nothing better came for a while, every other
@@ -20,7 +20,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..errors import ScheduleError
-from ..schedule.decide import Decisions, Json, Mutate, Random
+from ..schedule.decide import Decisions, Json, Mutate, Random, Replay
 from .candidate import Candidate
 from .record import canonical_json
 from .search import SEARCHERS, Observation, SearchContext, Searcher, code_bytes
@@ -58,6 +58,7 @@ class EvolutionarySearch(Searcher):
         self._measured: list[Observation] = []
         self._best: list[Observation] = []
         self._pool: dict[str, Candidate] = {}
+        self._begun = False
         self._near: set[str] = set()
         self._centre = ""
         self._since_better = 0
@@ -111,9 +112,10 @@ class EvolutionarySearch(Searcher):
 
     def _evolve(self) -> None:
         """Fill the pool at first, keep it up with the best, and breed."""
-        if not self._measured and not self._pool:
-            for algorithm in self._algorithms():
-                self._add(self.make(Around({ARMS: algorithm})))
+        if not self._begun:
+            self._begun = True
+            for decider in (*(Around({ARMS: a}) for a in self._algorithms()), *map(Replay, self.context.hints())):
+                self._add(self.make(decider))
         if len(self._pool) < FIRST_POOL:
             for _ in range(FIRST_POOL - len(self._pool)):
                 self._add(self.make(Random(self.rng)))
