@@ -3,11 +3,11 @@ coordinate descent around the best.
 
 A pool holds candidates that were made and not measured: random ones, the default schedule of each algorithm, what is
 good for similar tasks, what is one step from the best (:mod:`.search_descent`), and children of the best measured and
-of those that the model likes. The model ranks the whole pool; the top is taken, with two exceptions. Each *algorithm* (the decision of that name) is
-an arm of a bandit, which gets its share of trials by its promise: the upper confidence bound of Auer et al. (Machine
-Learning, 2002), on the best rate of an arm and not the mean (as Cicirello and Smith, AAAI 2005, for searches that look
-for a maximum). What takes long to compile must promise more. And when nothing better came for a while, every other
-trial is one step from the best.
+of those that the model likes. The model ranks the whole pool; the top is taken, with two exceptions. Each *algorithm*
+(the decision of that name) is an arm of a bandit, which gets its share of trials by its promise: the upper confidence
+bound of Auer et al. (Machine Learning, 2002), on the best rate of an arm and not the mean (as Cicirello and Smith, AAAI
+2005, for searches that look for a maximum). What takes long to compile must promise more. And when nothing better came
+for a while, every other trial is one step from the best.
 """
 
 from __future__ import annotations
