@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
+from luthier.tuner.cost_model import Sample
 from luthier.tuner.features import FEATURES, definition
 from luthier.tuner.pretrained import FOLDER, MODEL, PROVENANCE, load_pretrained
 from luthier.tuner.xgboost_model import XgboostModel
@@ -34,6 +35,17 @@ def test_it_ranks_a_task_that_was_never_measured(matmul, host):
     scores = model.predict("never seen", np.stack([extract(s, host) for s in schedules]))
     rows = np.array([s.decisions["tile"][0] for s in schedules])
     assert scores[rows >= 6].mean() > scores[rows == 1].mean()
+
+
+def test_what_other_tasks_taught_counts_with_what_was_measured_of_the_task():
+    rng = np.random.default_rng(0)
+    features = rng.random((64, FEATURES)).astype(np.float32)
+    model, shipped = XgboostModel(), XgboostModel()
+    model.update([Sample("other", f, 1e-3 * (1 + f[3])) for f in features])
+    assert model._booster is not None
+    new, known = model.predict("new", features), model.predict("other", features)
+    assert (new == shipped.predict("new", features)).all()
+    assert np.corrcoef(known - new, features[:, 3])[0, 1] < -0.5
 
 
 @pytest.fixture
