@@ -110,7 +110,10 @@ class Cache:
             if excess <= 0:
                 break
             with suppress(OSError):
-                os.unlink(entry.path)
+                with suppress(FileNotFoundError):  # another process trims too: what it removed counts
+                    if os.stat(entry.path).st_mtime != entry.used_at:
+                        continue  # used since
+                    os.unlink(entry.path)
                 excess -= entry.size_bytes
 
     def usage(self) -> Usage:

@@ -87,6 +87,23 @@ def test_the_least_recently_used_go_first(tmp_path: Path) -> None:
     assert files(cache) == before
 
 
+def test_two_who_trim_at_once_remove_no_more_than_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache, other = (Cache(tmp_path / "cache", 64 * 1024) for _ in range(2))
+    for n in range(16):
+        before = set(files(cache))
+        cache.put(f"k{n}", {}, bytes(7000))
+        (path,) = set(files(cache)) - before
+        os.utime(path, (1e9 + n, 1e9 + n))
+    listed = list(cache._entries())
+    assert other.get("k3") is not None  # used after the first has looked, before it removes
+    other.put("k16", {}, bytes(7000))
+    other.trim()
+    kept = files(cache)
+    monkeypatch.setattr(cache, "_entries", lambda: iter(listed))
+    cache.trim()
+    assert files(cache) == kept
+
+
 def test_nothing_goes_within_the_limit(cache: Cache) -> None:
     for n in range(20):
         cache.put(f"k{n}", {}, bytes(1000))
