@@ -64,22 +64,28 @@ class TaskState:
 
     data       the pickled workload; best_s: time of the best verified candidate, incumbent: its code, if it was
                measured here
+    anchor     the first that was the best here, whose time then, anchor_s, all other times are given against
     finalists  built candidates that were the best for a time, and the default schedule, by hash
     """
 
     data: bytes
     best_s: float = math.inf
     incumbent: Built | None = None
+    anchor: Built | None = None
+    anchor_s: float = math.inf
     reference: list[Array] | Failure | None = None
     reference_is_clean: bool = False
     finalists: dict[str, Built] = field(default_factory=dict)
     verified: set[str] = field(default_factory=set)
 
     def pace(self, incumbent: Sequence[float]) -> float:
-        """How much longer everything takes than when the incumbent became it; by its times now, none: 1."""
-        if self.incumbent is None or not incumbent:
-            return 1.0
-        return min(max(min(incumbent) / self.best_s, 1.0 / MOST_DRIFT), MOST_DRIFT)
+        """How much longer everything takes than when the anchor was first measured; by the incumbent's times now."""
+        return _pace(incumbent, self.best_s) if self.incumbent is not None else 1.0
+
+
+def _pace(run_s: Sequence[float], known_s: float) -> float:
+    """How much longer what took ``known_s`` takes now; 1 where it was not measured."""
+    return min(max(min(run_s) / known_s, 1.0 / MOST_DRIFT), MOST_DRIFT) if run_s else 1.0
 
 
 class Bench:
@@ -110,9 +116,9 @@ class Bench:
         return state
 
     def measure(self, group: Sequence[BuiltJob]) -> list[MeasureResult]:
-        """Time candidates of one task together; one that beats the best so far is checked and becomes the best.
+        """Time candidates of one task together; one that seems to beat the best so far is checked and timed again.
 
-        Their times are what they would have been when the best so far was measured, as far as its times tell.
+        Their times are what they would have been when the anchor was first measured, as far as the incumbent's tell.
         """
         task, state = group[0][0], self.state(group[0][0])
         built = tuple(b for _, _, b in group)
@@ -124,10 +130,11 @@ class Bench:
             return [failed(task, candidate, outcome, Status.RUN_ERROR, "the run", one_built.build_s)]
         timings: Timings = outcome.value
         pace = state.pace(timings.incumbent)
-        return [
-            self._checked(task, candidate, one_built, tuple(t / pace for t in run_s))
-            for (_, candidate, one_built), run_s in zip(group, timings.candidates, strict=True)
-        ]
+        times = [tuple(t / pace for t in run_s) for run_s in timings.candidates]
+        # the default schedule first: it is to be the anchor; then the fastest, so that few seem to be the best
+        order = sorted(range(len(group)), key=lambda i: (group[i][1].trial != 0, min(times[i])))
+        results = {i: self._checked(*group[i], times[i]) for i in order}
+        return [results[i] for i in range(len(group))]
 
     def compare(self, task: TuningTask, candidates: Sequence[Candidate]) -> list[MeasureResult]:
         """Time finished candidates again, all of them in turns and with more samples; each is checked if it was not."""
@@ -209,7 +216,7 @@ class Bench:
     # ------------------------------------------------------------------ checking
 
     def _checked(self, task: TuningTask, candidate: Candidate, built: Built, run_s: tuple[float, ...]) -> MeasureResult:
-        """The result of a timed candidate, compared with the reference if it is the fastest so far."""
+        """The result of a timed candidate; what seems the fastest so far is checked, and timed again."""
         state = self.state(task)
         values: dict[str, Any] = {"compile_s": built.build_s}
         values["cold"] = self._is_cold(task) and len(run_s) > 1
@@ -221,12 +228,43 @@ class Bench:
         if wrong is not None:
             state.finalists.pop(candidate.hash, None)
             return MeasureResult(task, candidate, wrong[0], error=wrong[1], compile_s=built.build_s)
-        state.best_s, state.incumbent = min(run_s), built
         state.verified.add(candidate.hash)
-        state.finalists[candidate.hash] = built
-        while len(state.finalists) > KEPT_BUILDS:
-            del state.finalists[list(state.finalists)[1]]  # the first is the default schedule
+        if state.anchor is None:
+            state.anchor, state.anchor_s = built, min(run_s)
+            state.best_s, state.incumbent = min(run_s), built
+        else:
+            again = self._against_the_best(task, state, built)
+            if isinstance(again, Failure):
+                return failed(task, candidate, again, Status.RUN_ERROR, "the second run", built.build_s)
+            run_s = again
+        if state.incumbent is built:
+            state.finalists[candidate.hash] = built
+            while len(state.finalists) > KEPT_BUILDS:
+                del state.finalists[list(state.finalists)[1]]  # the first is the default schedule
         return MeasureResult(task, candidate, Status.OK, run_s, verified=True, **values)
+
+    def _against_the_best(self, task: TuningTask, state: TaskState, built: Built) -> tuple[float, ...] | Failure:
+        """New times of what seems the best, in turns with the incumbent, which it replaces if it still is faster.
+
+        Its first time was the lowest of many and partly luck. If that luck were what later times are compared with, and
+        theirs were so in turn, all would drift: both get times against the anchor's, which stays the same.
+        """
+        assert state.anchor is not None
+        known = (state.anchor, state.incumbent or state.anchor)  # the latter where the best is another machine's
+        job = TimeJob(
+            (*known, built), total_s=0.01, min_samples=8, max_samples=20, race=math.inf, contend=math.inf,
+            cold=self._is_cold(task),
+        )  # fmt: skip
+        outcome = self._time(task, job)
+        if isinstance(outcome, Failure):
+            return outcome
+        anchor, incumbent, own = outcome.value.candidates
+        pace = _pace(anchor, state.anchor_s)
+        if state.incumbent is not None:
+            state.best_s = min(incumbent) / pace
+        if min(own) / pace < state.best_s:
+            state.best_s, state.incumbent = min(own) / pace, built
+        return tuple(t / pace for t in own)
 
     def _verdict(self, task: TuningTask, state: TaskState, built: Built) -> tuple[Status, str] | None:
         """What is wrong with a candidate's outputs; None if nothing.

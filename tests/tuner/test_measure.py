@@ -22,13 +22,14 @@ from luthier.errors import TuningError
 from luthier.schedule.decide import Default, Random
 from luthier.te.evaluate import evaluate
 from luthier.te.ops.conv import conv
-from luthier.tuner.bench import MOST_DRIFT, TaskState
+from luthier.tuner.bench import MOST_DRIFT, Bench, TaskState
 from luthier.tuner.builder import Builder
 from luthier.tuner.candidate import Candidate
 from luthier.tuner.cpu import Cores
 from luthier.tuner.inputs import differences, random_inputs
-from luthier.tuner.jobs import BuildBatch, BuildJob, LoadJob, OutputsJob, TimeJob, reference_job
+from luthier.tuner.jobs import BuildBatch, BuildJob, Built, LoadJob, OutputsJob, TimeJob, Timings, reference_job
 from luthier.tuner.measure import Limits, Measurer
+from luthier.tuner.process import Answer
 from luthier.tuner.record import Status
 from luthier.tuner.reference import reference_schedule
 from luthier.tuner.runner import Runner, _Loaded
@@ -60,6 +61,39 @@ def test_times_are_at_the_pace_of_the_best_so_far():
     assert state.pace([]) == 1.0  # it was not measured this time
     assert state.pace([1.3, 1.2, 1.25]) == 1.2 and state.pace([0.9]) == 0.9
     assert state.pace([50.0]) == MOST_DRIFT and state.pace([0.01]) == 1 / MOST_DRIFT
+
+
+class NoisyBench(Bench):
+    """Runs nothing: a candidate's true time is its ``build_s``; the machine's pace wanders, and all runs are off."""
+
+    def __init__(self, target):
+        super().__init__(target, Limits(), Cores(2), None, None)
+        self.rng, self.rate = random.Random(0), 1.0
+
+    def _time(self, task, job):
+        self.rate = min(max(self.rate * self.rng.uniform(0.97, 1.03), 0.8), 1.25)
+
+        def times(built):
+            return tuple(built.build_s * self.rate * (1.0 + self.rng.expovariate(20.0)) for _ in range(8))
+
+        return Answer(Timings(tuple(map(times, job.candidates)), times(job.incumbent) if job.incumbent else ()))
+
+    def _verdict(self, task, state, built):
+        return None
+
+    def times_of(self, task, true_s, count, seed):
+        group = [(task, Candidate({"n": seed + i}, None, "", trial=seed + i), Built((), (), None, true_s)) for i in range(count)]  # fmt: skip  # noqa: E501
+        return [min(r.run_s) for r in self.measure(group)]
+
+
+def test_times_do_not_drift_with_the_luck_of_those_that_became_the_best(tiny, host):
+    bench = NoisyBench(host)
+    state = bench.state(tiny)
+    bench.times_of(tiny, 1.0, 1, 0)
+    same = [t for i in range(150) for t in bench.times_of(tiny, 1.0, 4, 1 + 4 * i)]
+    assert min(same) > 0.93 and max(same) < 1.1 and 0.95 < state.best_s < 1.05
+    better = [t for i in range(150) for t in bench.times_of(tiny, 0.8, 4, 1001 + 4 * i)]
+    assert min(better) > 0.74 and max(better) < 0.88 and 0.76 < state.best_s < 0.84
 
 
 class TestRoles:
