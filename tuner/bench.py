@@ -27,6 +27,9 @@ from .task import TuningTask
 MOST_DRIFT = 1.5
 """What neighbours of a shared machine, and its clock, may change; more than this is no matter of pace."""
 
+WORTH_TRYING = 0.01
+"""The fraction by which a candidate must seem faster than the best so far to be timed against it."""
+
 KEPT_BUILDS = 6
 """Built candidates kept of a task, for the comparison of its finalists."""
 
@@ -222,7 +225,7 @@ class Bench:
         values["cold"] = self._is_cold(task) and len(run_s) > 1
         if candidate.trial == 0:
             state.finalists[candidate.hash] = built
-        if min(run_s) >= state.best_s:
+        if min(run_s) >= (1.0 - WORTH_TRYING) * state.best_s:
             return MeasureResult(task, candidate, Status.OK, run_s, **values)
         wrong = self._verdict(task, state, built)
         if wrong is not None:
@@ -252,7 +255,7 @@ class Bench:
         assert state.anchor is not None
         known = (state.anchor, state.incumbent or state.anchor)  # the latter where the best is another machine's
         job = TimeJob(
-            (*known, built), total_s=0.01, min_samples=8, max_samples=20, race=math.inf, contend=math.inf,
+            (*known, built), total_s=0.008, min_samples=8, max_samples=16, race=math.inf, contend=math.inf,
             cold=self._is_cold(task),
         )  # fmt: skip
         outcome = self._time(task, job)

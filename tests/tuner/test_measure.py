@@ -262,8 +262,8 @@ class TestMeasurer:
         assert measurer.pending == 0
         assert {r.candidate.hash for r in results} == {c.hash for c in some}
         assert all(r.status is Status.OK and r.run_s and 0 < r.compile_s < 20 for r in results)
-        fastest = min(results, key=lambda r: min(r.run_s))
-        assert fastest.verified
+        # what is no faster than the best by more than the noise is not checked
+        assert min(min(r.run_s) for r in results if r.verified) < 1.5 * min(min(r.run_s) for r in results)
 
     def test_only_what_would_be_the_best_is_checked(self, measurer, matmul, host):
         measurer.set_best(matmul, 1e-12)
