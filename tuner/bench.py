@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -65,30 +66,37 @@ BuiltJob = tuple[TuningTask, Candidate, Built]
 class TaskState:
     """What measurement knows of a task.
 
-    data       the pickled workload; best_s: time of the best verified candidate, incumbent: its code, if it was
-               measured here
-    anchor     the first that was the best here, whose time then, anchor_s, all other times are given against
+    data       the pickled workload
+    best_s     time of the best verified candidate, incumbent: its code, if it was measured here, and its times since
     finalists  built candidates that were the best for a time, and the default schedule, by hash
     """
 
     data: bytes
     best_s: float = math.inf
     incumbent: Built | None = None
-    anchor: Built | None = None
-    anchor_s: float = math.inf
+    times_s: list[float] = field(default_factory=list)
     reference: list[Array] | Failure | None = None
     reference_is_clean: bool = False
     finalists: dict[str, Built] = field(default_factory=dict)
     verified: set[str] = field(default_factory=set)
 
+    def set_best(self, best_s: float, incumbent: Built | None = None) -> None:
+        """Tell what is the best from now on."""
+        self.best_s, self.incumbent, self.times_s = best_s, incumbent, [best_s]
+
     def pace(self, incumbent: Sequence[float]) -> float:
-        """How much longer everything takes than when the anchor was first measured; by the incumbent's times now."""
-        return _pace(incumbent, self.best_s) if self.incumbent is not None else 1.0
+        """How much longer everything takes than usual, by the incumbent's times now; 1 where it was not measured.
 
-
-def _pace(run_s: Sequence[float], known_s: float) -> float:
-    """How much longer what took ``known_s`` takes now; 1 where it was not measured."""
-    return min(max(min(run_s) / known_s, 1.0 / MOST_DRIFT), MOST_DRIFT) if run_s else 1.0
+        What is usual is the median of all its times. Its first one was the lowest of many, and partly luck: if later
+        times were given against that, and theirs were so in turn, all would sink from best to best.
+        """
+        if self.incumbent is None or not incumbent:
+            return 1.0
+        pace = min(incumbent) / self.best_s
+        if pace < MOST_DRIFT:
+            self.times_s.append(min(incumbent))
+            self.best_s = statistics.median(self.times_s)
+        return min(max(pace, 1.0 / MOST_DRIFT), MOST_DRIFT)
 
 
 class Bench:
@@ -121,20 +129,23 @@ class Bench:
     def measure(self, group: Sequence[BuiltJob]) -> list[MeasureResult]:
         """Time candidates of one task together; one that seems to beat the best so far is checked and timed again.
 
-        Their times are what they would have been when the anchor was first measured, as far as the incumbent's tell.
+        Their times are what they would usually be, as far as the incumbent's now tell.
         """
         task, state = group[0][0], self.state(group[0][0])
         built = tuple(b for _, _, b in group)
-        outcome = self._time(task, TimeJob(built, state.best_s, state.incumbent, cold=self._is_cold(task)))
-        if isinstance(outcome, Failure):
-            if len(group) > 1:  # one of them is to blame, and the others are not
-                return [result for one in group for result in self.measure([one])]
-            ((_, candidate, one_built),) = group
-            return [failed(task, candidate, outcome, Status.RUN_ERROR, "the run", one_built.build_s)]
-        timings: Timings = outcome.value
-        pace = state.pace(timings.incumbent)
+        for _ in range(2):
+            outcome = self._time(task, TimeJob(built, state.best_s, state.incumbent, cold=self._is_cold(task)))
+            if isinstance(outcome, Failure):
+                if len(group) > 1:  # one of them is to blame, and the others are not
+                    return [result for one in group for result in self.measure([one])]
+                ((_, candidate, one_built),) = group
+                return [failed(task, candidate, outcome, Status.RUN_ERROR, "the run", one_built.build_s)]
+            timings: Timings = outcome.value
+            pace = state.pace(timings.incumbent)
+            if pace < MOST_DRIFT:  # else two threads may have shared a core
+                break
         times = [tuple(t / pace for t in run_s) for run_s in timings.candidates]
-        # the default schedule first: it is to be the anchor; then the fastest, so that few seem to be the best
+        # the default schedule first, as what all others are to beat; then the fastest, so that few seem to be the best
         order = sorted(range(len(group)), key=lambda i: (group[i][1].trial != 0, min(times[i])))
         results = {i: self._checked(*group[i], times[i]) for i in order}
         return [results[i] for i in range(len(group))]
@@ -232,9 +243,8 @@ class Bench:
             state.finalists.pop(candidate.hash, None)
             return MeasureResult(task, candidate, wrong[0], error=wrong[1], compile_s=built.build_s)
         state.verified.add(candidate.hash)
-        if state.anchor is None:
-            state.anchor, state.anchor_s = built, min(run_s)
-            state.best_s, state.incumbent = min(run_s), built
+        if state.incumbent is None:
+            state.set_best(min(run_s), built)
         else:
             again = self._against_the_best(task, state, built)
             if isinstance(again, Failure):
@@ -247,26 +257,19 @@ class Bench:
         return MeasureResult(task, candidate, Status.OK, run_s, verified=True, **values)
 
     def _against_the_best(self, task: TuningTask, state: TaskState, built: Built) -> tuple[float, ...] | Failure:
-        """New times of what seems the best, in turns with the incumbent, which it replaces if it still is faster.
-
-        Its first time was the lowest of many and partly luck. If that luck were what later times are compared with, and
-        theirs were so in turn, all would drift: both get times against the anchor's, which stays the same.
-        """
-        assert state.anchor is not None
-        known = (state.anchor, state.incumbent or state.anchor)  # the latter where the best is another machine's
+        """New times of what seems the best, in turns with the incumbent, which it replaces if it still is faster."""
+        assert state.incumbent is not None
         job = TimeJob(
-            (*known, built), total_s=0.008, min_samples=8, max_samples=16, race=math.inf, contend=math.inf,
+            (state.incumbent, built), total_s=0.008, min_samples=8, max_samples=16, race=math.inf, contend=math.inf,
             cold=self._is_cold(task),
         )  # fmt: skip
         outcome = self._time(task, job)
         if isinstance(outcome, Failure):
             return outcome
-        anchor, incumbent, own = outcome.value.candidates
-        pace = _pace(anchor, state.anchor_s)
-        if state.incumbent is not None:
-            state.best_s = min(incumbent) / pace
-        if min(own) / pace < state.best_s:
-            state.best_s, state.incumbent = min(own) / pace, built
+        incumbent, own = outcome.value.candidates
+        pace = state.pace(incumbent)
+        if min(own) < min(incumbent):
+            state.set_best(min(own) / pace, built)
         return tuple(t / pace for t in own)
 
     def _verdict(self, task: TuningTask, state: TaskState, built: Built) -> tuple[Status, str] | None:

@@ -105,8 +105,7 @@ class Measurer(AbstractMeasurer):
 
     def set_best(self, task: TuningTask, best_s: float) -> None:
         """Tell what is already known: only a faster candidate is checked, a much slower one is sampled less."""
-        state = self._bench.state(task)
-        state.best_s, state.incumbent = best_s, None
+        self._bench.state(task).set_best(best_s)
 
     def submit(self, task: TuningTask, candidate: Candidate) -> None:
         """Queue a candidate. Raises TuningError after close."""

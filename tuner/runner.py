@@ -166,10 +166,13 @@ def time_candidates(candidates: list[_Loaded], incumbent: _Loaded | None, job: T
     gc.disable()
     try:
         plans = [_Plan(c, job) for c in candidates]
-        best_s = min([job.best_s, *(p.estimate_s for p in plans)])
+        against = [_Plan(incumbent, job)] if incumbent else []
+        for p in against:
+            p.contends(job.best_s)  # its time now is what counts
+        best_s = min([*([p.estimate_s for p in against] or [job.best_s]), *(p.estimate_s for p in plans)])
         contenders = [p for p in plans if p.contends(job.race * best_s)]
-        against = [_Plan(incumbent, job)] if incumbent and contenders else []
-        _in_turns([*contenders, *against], job)
+        if contenders:
+            _in_turns([*contenders, *against], job)
         return Timings(
             tuple(tuple(p.timings or [p.estimate_s]) for p in plans), tuple(t for p in against for t in p.timings)
         )

@@ -54,13 +54,19 @@ def drain(measurer):
     return results
 
 
-def test_times_are_at_the_pace_of_the_best_so_far():
-    state = TaskState(b"", best_s=1.0)
+def test_times_are_at_the_usual_pace_of_the_best_so_far():
+    state = TaskState(b"")
+    state.set_best(1.0)
     assert state.pace([2.0]) == 1.0  # the best is another session's
-    state.incumbent = object()
+    state.set_best(1.0, object())
     assert state.pace([]) == 1.0  # it was not measured this time
-    assert state.pace([1.3, 1.2, 1.25]) == 1.2 and state.pace([0.9]) == 0.9
-    assert state.pace([50.0]) == MOST_DRIFT and state.pace([0.01]) == 1 / MOST_DRIFT
+    assert state.pace([1.3, 1.2, 1.25]) == 1.2 and state.best_s == 1.1
+    assert state.pace([1.1]) == 1.0 and state.pace([0.99]) == 0.99 / 1.1
+    assert state.pace([50.0]) == MOST_DRIFT and state.best_s == 1.05
+    assert state.pace([0.01]) == 1 / MOST_DRIFT
+
+
+WANDER = 0.2
 
 
 class NoisyBench(Bench):
@@ -71,7 +77,7 @@ class NoisyBench(Bench):
         self.rng, self.rate = random.Random(0), 1.0
 
     def _time(self, task, job):
-        self.rate = min(max(self.rate * self.rng.uniform(0.97, 1.03), 0.8), 1.25)
+        self.rate = min(max(self.rate * self.rng.uniform(0.97, 1.03), 1 - WANDER), 1 + WANDER)
 
         def times(built):
             return tuple(built.build_s * self.rate * (1.0 + self.rng.expovariate(20.0)) for _ in range(8))
@@ -91,9 +97,13 @@ def test_times_do_not_drift_with_the_luck_of_those_that_became_the_best(tiny, ho
     state = bench.state(tiny)
     bench.times_of(tiny, 1.0, 1, 0)
     same = [t for i in range(150) for t in bench.times_of(tiny, 1.0, 4, 1 + 4 * i)]
-    assert min(same) > 0.93 and max(same) < 1.1 and 0.95 < state.best_s < 1.05
-    better = [t for i in range(150) for t in bench.times_of(tiny, 0.8, 4, 1001 + 4 * i)]
-    assert min(better) > 0.74 and max(better) < 0.88 and 0.76 < state.best_s < 0.84
+    lowest, highest = (1 - WANDER) * 0.95, (1 + WANDER) * 1.1
+    assert lowest < min(same) and max(same) < highest and lowest < state.best_s < highest
+    better = [t for i in range(150) for t in bench.times_of(tiny, 0.6, 4, 1001 + 4 * i)]
+    assert 0.6 * lowest < min(better) and max(better) < 0.6 * highest
+    assert state.incumbent.build_s == 0.6 and 0.6 * lowest < state.best_s < 0.6 * highest
+    worse = [t for i in range(50) for t in bench.times_of(tiny, 0.7, 4, 2001 + 4 * i)]
+    assert state.incumbent.build_s == 0.6 and 0.7 * lowest < min(worse) and max(worse) < 0.7 * highest
 
 
 class TestRoles:
@@ -148,9 +158,14 @@ class TestRoles:
 
     def test_the_race_is_lost_after_one_timing(self, matmul, host):
         built = Builder().handle(matmul.workload, BuildJob(host, candidates(matmul, host, 1)[0].decisions))
-        timings = Runner().handle(matmul.workload, TimeJob((built,), best_s=1e-12, incumbent=built))
+        timings = Runner().handle(matmul.workload, TimeJob((built,), best_s=1e-12))
         ((only,),) = timings.candidates
         assert only > 0 and timings.incumbent == ()
+
+    def test_the_race_is_against_the_incumbent_as_fast_as_it_is_now(self, matmul, host):
+        built = Builder().handle(matmul.workload, BuildJob(host, candidates(matmul, host, 1)[0].decisions))
+        timings = Runner().handle(matmul.workload, TimeJob((built,), best_s=1e-12, incumbent=built, race=5.0))
+        assert len(timings.candidates[0]) > 1 and len(timings.incumbent) > 1
 
     def test_what_was_loaded_ahead_is_not_loaded_again(self, matmul, host, monkeypatch):
         built = Builder().handle(matmul.workload, BuildJob(host, candidates(matmul, host, 1)[0].decisions))
