@@ -84,6 +84,8 @@ def serve(layer, folder):
     database = ms.database.JSONDatabase(work_dir=folder)
     module = tvm.IRModule({"main": function.with_attr("global_symbol", "main")})
     records = database.get_all_tuning_records()
+    if not records:
+        raise SystemExit(f"{folder} holds no record of TVM's: remove the folder and give a longer --budget")
     schedule = ms.tir_integration.compile_tir(database, module, target())
     built = tvm.build(schedule.mod, target=target())
     rng = np.random.default_rng(0)
