@@ -21,18 +21,23 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ..errors import ScheduleError
-from ..schedule.decide import Decider, Decisions, Default
+from ..schedule.decide import Adapt, Decider, Decisions, Default
 from ..schedule.schedule import Schedule
 from ..target import Target
 from .candidate import Candidate, Features
 from .cost_model import CostModel, RandomModel
 from .features import extract, section
+from .record import canonical_json
 from .registry import Registry
 from .task import TuningTask
 
+ALGORITHM = "algorithm"
+"""The decision that says by what algorithm an operator is computed, in spaces that have several."""
+
 MOST_CODE_BYTES = 24 * 1024
 """Schedules with more code, by estimate, are not proposed: it would not stay in the instruction cache, and compiling it
-takes as long as ten others."""
+takes as long as ten others. An algorithm that by default takes that much may have ``LONGER`` times its default's."""
+LONGER = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,7 @@ class Searcher(ABC):
         self.rng = random.Random(context.seed * 0x9E3779B1 + zlib.crc32(context.task.key.encode()))
         self.proposed = 0
         self._started = False
+        self._code_limits: dict[str, float] = {}
 
     def propose(self, n: int) -> list[Candidate]:
         """Return up to ``n`` new candidates; none when the space is exhausted, as far as this searcher can tell."""
@@ -123,7 +129,7 @@ class Searcher(ABC):
         return self.candidate(schedule)
 
     def candidate(self, schedule: Schedule) -> Candidate | None:
-        """Describe a schedule; None where it was seen before, or is too long for anything but a default."""
+        """Describe a schedule; None where it was seen before, or where its code is too long."""
         bare = Candidate(schedule.decisions, None, self.context.task.space_name)
         if bare.hash in self.context.seen:
             return None
@@ -132,9 +138,22 @@ class Searcher(ABC):
             self.context.seen.add(made.hash)  # the same schedule by other decisions
             return None
         features = extract(schedule, self.context.target)
-        if self.proposed and code_bytes(features) > MOST_CODE_BYTES:
+        if self.proposed and code_bytes(features) > self._code_limit(schedule.decisions):
             return None
         return replace(made, features=features)
+
+    def _code_limit(self, decisions: Decisions) -> float:
+        """How much code a schedule of these decisions' algorithm may have."""
+        algorithm = canonical_json(decisions.get(ALGORITHM))
+        if algorithm not in self._code_limits:
+            task, target = self.context.task, self.context.target
+            given = {ALGORITHM: decisions[ALGORITHM]} if ALGORITHM in decisions else {}
+            try:
+                usual = code_bytes(extract(task.instantiate(Adapt(given), target), target))
+            except ScheduleError:
+                usual = 0.0
+            self._code_limits[algorithm] = max(MOST_CODE_BYTES, LONGER * usual)
+        return self._code_limits[algorithm]
 
     def _take(self, candidate: Candidate) -> Candidate:
         self.context.seen.add(candidate.hash)

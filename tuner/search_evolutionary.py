@@ -23,12 +23,10 @@ from ..errors import ScheduleError
 from ..schedule.decide import Decisions, Json, Mutate, Random, Replay
 from .candidate import Candidate
 from .record import canonical_json
-from .search import SEARCHERS, Observation, SearchContext, Searcher, code_bytes
+from .search import ALGORITHM, SEARCHERS, Observation, SearchContext, Searcher, code_bytes
 from .search_descent import Around, neighbours
 from .search_random import ATTEMPTS
 
-ARMS = "algorithm"
-"""The decision whose options share the trials."""
 EXPLORATION = 0.08
 CODE_PRICE = 0.01
 """The rate by which a candidate must be better for each time that its code doubles beyond ``CHEAP_BYTES``."""
@@ -114,7 +112,7 @@ class EvolutionarySearch(Searcher):
         """Fill the pool at first, keep it up with the best, and breed."""
         if not self._begun:
             self._begun = True
-            for decider in (*(Around({ARMS: a}) for a in self._algorithms()), *map(Replay, self.context.hints())):
+            for decider in (*(Around({ALGORITHM: a}) for a in self._algorithms()), *map(Replay, self.context.hints())):
                 self._add(self.make(decider))
         if len(self._pool) < FIRST_POOL:
             for _ in range(FIRST_POOL - len(self._pool)):
@@ -149,7 +147,7 @@ class EvolutionarySearch(Searcher):
             self.context.task.instantiate(probe, self.context.target)
         except ScheduleError:
             return []
-        return probe.options.get(ARMS, [])
+        return probe.options.get(ALGORITHM, [])
 
     def _ranked(self) -> list[tuple[Candidate, float]]:
         """The candidates of the pool that are still to be measured with their scores, best first."""
@@ -242,4 +240,4 @@ def _price(candidate: Candidate) -> float:
 
 
 def _arm(candidate: Candidate) -> str:
-    return canonical_json(candidate.decisions.get(ARMS))
+    return canonical_json(candidate.decisions.get(ALGORITHM))

@@ -10,12 +10,23 @@ import numpy as np
 import pytest
 from made_up_machine import measured
 
+from luthier import te
 from luthier.errors import TuningError
 from luthier.schedule.decide import Default, Random
 from luthier.schedule.space import enumerate_space
+from luthier.te.ops.conv import conv
 from luthier.tuner.cost_model import COST_MODELS, CostModel, Sample, make_cost_model
 from luthier.tuner.features import FEATURES, SECTIONS, code_hash, extract, section
-from luthier.tuner.search import SEARCHERS, Observation, SearchContext, Searcher, code_bytes, make_searcher
+from luthier.tuner.search import (
+    LONGER,
+    MOST_CODE_BYTES,
+    SEARCHERS,
+    Observation,
+    SearchContext,
+    Searcher,
+    code_bytes,
+    make_searcher,
+)
 from luthier.tuner.search_descent import steps
 from luthier.tuner.task import TuningTask
 from luthier.tuner.xgboost_model import XgboostModel, relative_throughput
@@ -81,11 +92,26 @@ class TestLongCode:
         sizes = {code_bytes(extract(matmul.instantiate(Random(random.Random(i)), host), host)) for i in range(30)}
         limit = sorted(sizes)[len(sizes) // 2]
         monkeypatch.setattr("luthier.tuner.search.MOST_CODE_BYTES", limit)
+        monkeypatch.setattr("luthier.tuner.search.LONGER", 0)
         for name in ("random", "evolutionary", "descent"):
             first, *others = make_searcher(name, context(matmul, host)).propose(24)
             assert len(others) > 8 and all(code_bytes(c.features) <= limit for c in others), name
         monkeypatch.setattr("luthier.tuner.search.MOST_CODE_BYTES", 0)
         assert [c.hash for c in make_searcher("random", context(matmul, host)).propose(4)] == [first.hash]
+
+    def test_an_algorithm_that_is_long_by_default_is_searched_too(self, host):
+        x = te.placeholder((1, 4, 20, 20, 16), name="x")
+        w = te.placeholder((64, 64, 5, 5), name="w", constant=True)
+        sizes = {"in_channels": 64, "out_channels": 64, "in_block": 16, "out_block": 16, "strides": [1, 1]}
+        task = TuningTask(te.workload(conv(x, w, pads=[2] * 4, **sizes), [x, w]), "5x5", 1)
+        for name in ("random", "descent", "evolutionary"):
+            first, *others = make_searcher(name, context(task, host)).propose(30)
+            usual = code_bytes(first.features)
+            assert first.decisions["algorithm"] == "winograd4" and usual > MOST_CODE_BYTES
+            sizes = [code_bytes(c.features) for c in others if c.decisions["algorithm"] == "winograd4"]
+            assert len(sizes) > 3 and max(sizes) <= LONGER * usual, name
+            others = [code_bytes(c.features) for c in others if c.decisions["algorithm"] != "winograd4"]
+            assert not others or max(others) <= MOST_CODE_BYTES, name
 
     def test_of_equal_promise_the_shorter_goes_first(self, matmul, host):
         class Indifferent(CostModel):
