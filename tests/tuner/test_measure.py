@@ -156,6 +156,21 @@ class TestRoles:
             assert 5 <= len(t) <= 7
             assert all(1e-8 < x < 0.1 for x in t)
 
+    def test_each_sample_finds_the_caches_as_its_own_candidate_left_them(self, matmul, host, monkeypatch):
+        builder = Builder()
+        built = tuple(builder.handle(matmul.workload, BuildJob(host, c.decisions)) for c in candidates(matmul, host, 2))
+        runs = []
+        monkeypatch.setattr(_Loaded, "run", lambda self, repeats, cold=False: runs.append((self, cold)) or 1e-3)
+        job = TimeJob(built, race=math.inf, contend=math.inf, min_samples=6, max_samples=6)
+        timings = Runner().handle(matmul.workload, job)
+        assert [len(t) for t in timings.candidates] == [6, 6]
+        in_turns = [candidate for candidate, _ in runs[-24:]]
+        assert in_turns[::2] == in_turns[1::2] and in_turns[0] is not in_turns[2]
+        runs.clear()
+        Runner().handle(matmul.workload, replace(job, cold=True))
+        in_turns = runs[-12:]
+        assert all(cold for _, cold in in_turns) and len({id(c) for c, _ in in_turns[:2]}) == 2
+
     def test_the_race_is_lost_after_one_timing(self, matmul, host):
         built = Builder().handle(matmul.workload, BuildJob(host, candidates(matmul, host, 1)[0].decisions))
         timings = Runner().handle(matmul.workload, TimeJob((built,), best_s=1e-12))
