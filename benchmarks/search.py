@@ -4,23 +4,26 @@
     python -m benchmarks.search --log search.db --repeats 5            # then runs of every searcher, measured
     python -m benchmarks.search --log search.db --repeats 20 --replay  # the same without measuring
 
-Every run starts with nothing but the cost model that ships. What a run asks for and the log holds is not measured
-again, so that runs are comparable, an interrupted benchmark goes on, and a change of the search can be judged from the
-log. With ``--replay`` nothing is measured: candidates that the log lacks get the time that a model trained on this
+Every run starts with nothing but the cost model that ships, and the runs of a layer share what they measure: the times
+of a log are of other hours of the machine, which differ by more than the search is judged by. With ``--replay``, to
+judge a change of the search, times are the log's: candidates that it lacks get the time that a model trained on this
 layer's records expects, never less than the best known; the table says how many those were.
 
-In the end the best of the log and whatever was the best of a run for a while are measured again, in turns: of 2,000
-candidates, the one with the least time is one that was lucky. The table shows for each searcher the trials (median of
-the runs) after which the best schedule it had is within 2 % of the best known, all by these times.
+In the end the best of the log and whatever was the best of a run for a while are measured again in turns, those near
+the best many times. Of many equal times the least is one that was lucky; so the best, of all and of a run until each
+trial, is chosen by one half of these times and stands for what the other half says. The table shows for each searcher
+the trials (median of the runs) after which the best schedule it had is within 2 % of the best known.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import random
 import statistics
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import accumulate
 from typing import Any
@@ -49,18 +52,36 @@ BAR_TRIALS = 48
 NEAR_AT_ONCE = 0.10
 BATCH = 8
 CHECKPOINTS = (1, 2, 8, 16, 32, 48)
-CONTENDERS = 24
+CONTENDERS = 16
 """Of the log's best, how many are measured again."""
 TOGETHER = 7
 """How many of them in turns, with the one that seemed best."""
+NEAR = 0.05
+"""How near to the best those were then that are measured again and again."""
+ROUNDS = 2
+"""How often, for each half of the times."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """Times by a candidate's hash: ``choosing`` says which of several is the best, ``times`` how long that takes."""
+
+    choosing: Mapping[str, float]
+    times: Mapping[str, float]
+
+    @property
+    def best_s(self) -> float:
+        return self.times[min(self.choosing, key=self.choosing.__getitem__)]
 
 
 class Machine:
-    """Answers with times: from the log, else by measuring, or (replay) by a model of the layer's records."""
+    """Answers with times: by measuring what it has not measured, or (replay) from the log, else by a model of it."""
 
     def __init__(self, task: TuningTask, target: Target, log: Database, measurer: Measurer | None) -> None:
         self.task, self.target, self.log, self.measurer = task, target, log, measurer
-        self.known = {r.decisions_hash: r.best_s for r in log.records(task.key, target)}
+        self.known: dict[str, float] = {}
+        if measurer is None:
+            self.known = {r.decisions_hash: r.best_s for r in log.records(task.key, target)}
         self.guesses: dict[str, float] = {}
         self._model: Any = None if measurer is not None else self._trained()
 
@@ -85,25 +106,43 @@ class Machine:
         """What it answered."""
         return self.known.get(candidate.hash) or self.guesses[candidate.hash]
 
-    def settled(self, candidates: Iterable[Candidate]) -> dict[str, float]:
-        """Times by hash, of ``candidates`` and the log's best: medians, measured again in turns; replay: as known."""
+    def settled(self, candidates: Iterable[Candidate]) -> Settled:
+        """Settle ``candidates`` and the log's best; see the module's docstring. Replay: as known."""
         chosen = {c.hash: c for c in candidates}
         if self.measurer is None:
-            return {h: self.time(c) for h, c in chosen.items()} | self.known
+            known = {h: self.time(c) for h, c in chosen.items()} | self.known
+            return Settled(known, known)
         for r in sorted(self.log.records(self.task.key, self.target), key=lambda r: r.best_s)[:CONTENDERS]:
             schedule = replay(self.task, self.target, r)
             if schedule is not None:
                 c = Candidate(schedule.decisions, schedule.to_json(), self.task.space_name)
                 chosen.setdefault(c.hash, c)
-        anchor, *others = sorted(chosen.values(), key=lambda c: self.known.get(c.hash, math.inf))
+        first, _ = self._in_turns(sorted(chosen.values(), key=lambda c: self.known.get(c.hash, math.inf)))
+        order = sorted(first, key=first.__getitem__)
+        best, *near = (chosen[h] for h in order if first[h] <= (1 + NEAR) * first[order[0]])
+        rng, rounds = random.Random(0), []
+        for _ in range(2 * ROUNDS):
+            rng.shuffle(near)
+            rounds.append(self._in_turns([best, *near]))
+        best_s = statistics.median(s for _, s in rounds)
+        halves = []
+        for half in (rounds[::2], rounds[1::2]):
+            ratios = {h: first[h] / first[best.hash] for h in order}
+            ratios |= {c.hash: statistics.median(r[c.hash] for r, _ in half) for c in near}
+            halves.append({h: ratio * best_s for h, ratio in ratios.items()})
+        return Settled(*halves)
+
+    def _in_turns(self, candidates: Sequence[Candidate]) -> tuple[dict[str, float], float]:
+        """Median times by hash as parts of the first candidate's, a few measured at a time; and its own in seconds."""
+        assert self.measurer is not None
+        anchor, *others = candidates
         ratios, anchor_s = {anchor.hash: 1.0}, []
-        for first in range(0, len(others), TOGETHER):  # few at a time: what they read must not leave the caches
+        for first in range(0, max(len(others), 1), TOGETHER):  # what they read must not leave the caches
             results = self.measurer.compare(self.task, [anchor, *others[first : first + TOGETHER]])
             times = {r.candidate.hash: statistics.median(r.run_s) if r.run_s else math.inf for r in results}
             anchor_s.append(times.pop(anchor.hash))
             ratios |= {name: t / anchor_s[-1] for name, t in times.items()}
-        middle_s = statistics.median(anchor_s) if anchor_s else self.time(anchor)
-        return {name: ratio * middle_s for name, ratio in ratios.items()}
+        return ratios, statistics.median(anchor_s)
 
     def _trained(self) -> Any:
         import xgboost
@@ -141,9 +180,11 @@ def run(machine: Machine, name: str, seed: int, trials: int) -> list[Candidate]:
     return best
 
 
-def curve(best: Sequence[Candidate], settled: Mapping[str, float]) -> list[float]:
-    """The least settled time of those that were the best until each trial: a session compares them in the end."""
-    return list(accumulate((settled[c.hash] for c in best), min))
+def curve(best: Sequence[Candidate], settled: Settled) -> list[float]:
+    """The time of the best of those that were the best until each trial: a session compares them in the end."""
+    by = settled.choosing
+    chosen = accumulate((c.hash for c in best), lambda before, now: now if by[now] < by[before] else before)
+    return [settled.times[h] for h in chosen]
 
 
 def trials_needed(curve: Sequence[float], best_s: float, within: float = WITHIN) -> float:
@@ -168,8 +209,9 @@ def study(
         finally:
             if measurer is not None:
                 measurer.close()
+        known = sum(1 for _ in log.records(machine.task.key, target))
         curves = {name: [curve(best, settled) for best in of_one] for name, of_one in runs.items()}
-        result = {"layer": layer.name, "best_s": min(settled.values()), "known": len(machine.known), "curves": curves}
+        result = {"layer": layer.name, "best_s": settled.best_s, "known": known, "curves": curves}
         found.append(result | {"guessed": len(machine.guesses)})
         print(report(found[-1:], arguments.searchers).splitlines()[-1], flush=True)
     return found
