@@ -320,6 +320,7 @@ class Bench:
         if isinstance(outcome, Failure):
             return outcome
         built: Built = outcome.value
+        self.state(task).finalists[candidate.hash] = built
         return built
 
 

@@ -106,6 +106,15 @@ def test_times_do_not_drift_with_the_luck_of_those_that_became_the_best(tiny, ho
     assert state.incumbent.build_s == 0.6 and 0.7 * lowest < min(worse) and max(worse) < 0.7 * highest
 
 
+def test_what_a_comparison_has_built_is_kept(tiny, host, monkeypatch):
+    bench, built = NoisyBench(host), []
+    monkeypatch.setattr(bench, "call_build", lambda *job: built.append(job) or Answer(Built((), (), None, 1.0)))
+    finalists = [Candidate({"n": n}, None, "", trial=n) for n in range(3)]
+    for _ in range(2):
+        assert len(bench.compare(tiny, finalists)) == 3
+    assert len(built) == 3
+
+
 class TestRoles:
     """Builder and runner as functions, in this process."""
 
