@@ -5,8 +5,9 @@
     cp one.db after.db && luthier tune light_inception_v2 --budget 5m --stop-below 0 --log after.db
     python -m benchmarks.learning light_inception_v2 --alone alone.db --before one.db --after after.db
 
-For each task, whatever was the best of either session for a while is measured again, in turns; the best is the best of
-these. The table counts trials until the best so far was within 3 % of it; 0 where that was known from the other model.
+For each task, whatever was the best of either session for a while is measured again (:mod:`.settle`); the best is the
+best of these. The table counts trials until the best so far was within 3 % of it; 0 where that was known from the other
+model.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 
 from benchmarks.search import trials_needed
+from benchmarks.settle import Settled, settle
 from luthier.cli_table import table
 from luthier.cli_values import count
 from luthier.codegen.detect import host_target
@@ -49,24 +51,21 @@ def leaders(records: Iterable[Record]) -> list[Record]:
     return best
 
 
-def settled(measurer: Measurer, task: TuningTask, target: Target, sessions: Sequence[list[Record]]) -> dict[str, float]:
-    """Times by the hash of decisions, medians of samples taken in turns."""
+def settled(measurer: Measurer, task: TuningTask, target: Target, sessions: Sequence[list[Record]]) -> Settled | None:
+    """Times of those that were the best for a while, by the hash of decisions; None where nothing can be measured."""
     chosen: dict[str, Candidate] = {}
     for records in sessions:
-        for r in [*leaders(records), *sorted(records, key=lambda r: r.best_s)[:CONTENDERS]]:
+        for r in [*sorted(records, key=lambda r: r.best_s)[:CONTENDERS], *leaders(records)]:
             schedule = replay(task, target, r) if r.ok and r.decisions_hash not in chosen else None
             if schedule is not None:
-                chosen[r.decisions_hash] = Candidate(schedule.decisions, schedule.to_json())
-    results = measurer.compare(task, list(chosen.values())) if chosen else []
-    times = {r.candidate.hash: statistics.median(r.run_s) if r.run_s else math.inf for r in results}
-    return {name: times[c.hash] for name, c in chosen.items() if c.hash in times}
+                chosen[r.decisions_hash] = Candidate(schedule.decisions, schedule.to_json(), task.space_name)
+    return settle(measurer, task, list(chosen.values())) if chosen else None
 
 
-def needed(records: Sequence[Record], times: dict[str, float], first: int = 0) -> float:
+def needed(records: Sequence[Record], times: Settled, first: int = 0) -> float:
     """Trials after the ``first`` ones until the best so far is near the best of all."""
-    curve = [times.get(r.decisions_hash, math.inf) for r in leaders(records)]
-    lowest = [min(curve[: i + 1]) for i in range(len(curve))]
-    return max(trials_needed(lowest, min(times.values()), WITHIN) - first, 0.0)
+    curve = times.curve(r.decisions_hash for r in leaders(records))
+    return max(trials_needed(curve, times.best_s, WITHIN) - first, 0.0)
 
 
 def main() -> int:
@@ -80,12 +79,12 @@ def main() -> int:
         for task in tuning_tasks(model_tasks(arguments.model, target)):
             both = [session(log, task, target) for log in (alone, after)]
             known = len(session(before, task, target))
-            if not all(both):
+            times = settled(measurer, task, target, both) if all(both) else None
+            if times is None:
                 continue
-            times = settled(measurer, task, target, both)
             without, with_log = needed(both[0], times), needed(both[1], times, known)
             pairs.append((without, with_log))
-            best_s = f"{min(times.values()) * 1e6:.1f} us"
+            best_s = f"{times.best_s * 1e6:.1f} us"
             rows.append(
                 [task.name, best_s, *(str(len(b)) for b in both), str(known), f"{without:.0f}", f"{with_log:.0f}"]
             )

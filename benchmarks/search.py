@@ -9,23 +9,19 @@ of a log are of other hours of the machine, which differ by more than the search
 judge a change of the search, times are the log's: candidates that it lacks get the time that a model trained on this
 layer's records expects, never less than the best known; the table says how many those were.
 
-In the end the best of the log and whatever was the best of a run for a while are measured again in turns, those near
-the best many times. Of many equal times the least is one that was lucky; so the best, of all and of a run until each
-trial, is chosen by one half of these times and stands for what the other half says. The table shows for each searcher
-the trials (median of the runs) after which the best schedule it had is within 2 % of the best known.
+In the end the best of the log and whatever was the best of a run for a while are measured again (:mod:`.settle`). The
+table shows for each searcher the trials (median of the runs) after which the best schedule it had is within 2 % of the
+best known.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-import random
 import statistics
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -33,6 +29,7 @@ import numpy as np
 from benchmarks.collect import collect
 from benchmarks.common import environment, write_json
 from benchmarks.held_out import HELD_OUT
+from benchmarks.settle import Settled, settle
 from benchmarks.tuning_layers import Layer, task
 from luthier.cli_table import table
 from luthier.cli_values import count
@@ -51,27 +48,12 @@ WITHIN = 0.02
 BAR_TRIALS = 48
 NEAR_AT_ONCE = 0.10
 BATCH = 8
+DRAWS = "draws"
+"""Random search as others have it: unlike the searcher ``random``, it does not begin with the default schedule."""
+BASELINES = (DRAWS, "random")
 CHECKPOINTS = (1, 2, 8, 16, 32, 48)
 CONTENDERS = 16
 """Of the log's best, how many are measured again."""
-TOGETHER = 7
-"""How many of them in turns, with the one that seemed best."""
-NEAR = 0.05
-"""How near to the best those were then that are measured again and again."""
-ROUNDS = 2
-"""How often, for each half of the times."""
-
-
-@dataclass(frozen=True)
-class Settled:
-    """Times by a candidate's hash: ``choosing`` says which of several is the best, ``times`` how long that takes."""
-
-    choosing: Mapping[str, float]
-    times: Mapping[str, float]
-
-    @property
-    def best_s(self) -> float:
-        return self.times[min(self.choosing, key=self.choosing.__getitem__)]
 
 
 class Machine:
@@ -117,32 +99,8 @@ class Machine:
             if schedule is not None:
                 c = Candidate(schedule.decisions, schedule.to_json(), self.task.space_name)
                 chosen.setdefault(c.hash, c)
-        first, _ = self._in_turns(sorted(chosen.values(), key=lambda c: self.known.get(c.hash, math.inf)))
-        order = sorted(first, key=first.__getitem__)
-        best, *near = (chosen[h] for h in order if first[h] <= (1 + NEAR) * first[order[0]])
-        rng, rounds = random.Random(0), []
-        for _ in range(2 * ROUNDS):
-            rng.shuffle(near)
-            rounds.append(self._in_turns([best, *near]))
-        best_s = statistics.median(s for _, s in rounds)
-        halves = []
-        for half in (rounds[::2], rounds[1::2]):
-            ratios = {h: first[h] / first[best.hash] for h in order}
-            ratios |= {c.hash: statistics.median(r[c.hash] for r, _ in half) for c in near}
-            halves.append({h: ratio * best_s for h, ratio in ratios.items()})
-        return Settled(*halves)
-
-    def _in_turns(self, candidates: Sequence[Candidate]) -> tuple[dict[str, float], float]:
-        """Median times by hash as parts of the first candidate's, a few measured at a time; and its own in seconds."""
-        assert self.measurer is not None
-        anchor, *others = candidates
-        ratios, anchor_s = {anchor.hash: 1.0}, []
-        for first in range(0, max(len(others), 1), TOGETHER):  # what they read must not leave the caches
-            results = self.measurer.compare(self.task, [anchor, *others[first : first + TOGETHER]])
-            times = {r.candidate.hash: statistics.median(r.run_s) if r.run_s else math.inf for r in results}
-            anchor_s.append(times.pop(anchor.hash))
-            ratios |= {name: t / anchor_s[-1] for name, t in times.items()}
-        return ratios, statistics.median(anchor_s)
+        order = sorted(chosen.values(), key=lambda c: self.known.get(c.hash, math.inf))
+        return settle(self.measurer, self.task, order)
 
     def _trained(self) -> Any:
         import xgboost
@@ -165,7 +123,9 @@ def run(machine: Machine, name: str, seed: int, trials: int) -> list[Candidate]:
     """The best candidate after each trial of one run that starts from nothing."""
     model = make_cost_model("xgboost", seed)
     task = machine.task
-    searcher = make_searcher(name, SearchContext(task, machine.target, seed, model))
+    searcher = make_searcher("random" if name == DRAWS else name, SearchContext(task, machine.target, seed, model))
+    if name == DRAWS:
+        searcher.propose(1)  # the default
     best: list[Candidate] = []
     while len(best) < trials:
         candidates = searcher.propose(1 if not best else min(BATCH, trials - len(best)))
@@ -178,13 +138,6 @@ def run(machine: Machine, name: str, seed: int, trials: int) -> list[Candidate]:
         for c in candidates:
             best.append(min([*best[-1:], c], key=machine.time))
     return best
-
-
-def curve(best: Sequence[Candidate], settled: Settled) -> list[float]:
-    """The time of the best of those that were the best until each trial: a session compares them in the end."""
-    by = settled.choosing
-    chosen = accumulate((c.hash for c in best), lambda before, now: now if by[now] < by[before] else before)
-    return [settled.times[h] for h in chosen]
 
 
 def trials_needed(curve: Sequence[float], best_s: float, within: float = WITHIN) -> float:
@@ -210,7 +163,7 @@ def study(
             if measurer is not None:
                 measurer.close()
         known = sum(1 for _ in log.records(machine.task.key, target))
-        curves = {name: [curve(best, settled) for best in of_one] for name, of_one in runs.items()}
+        curves = {name: [settled.curve(c.hash for c in best) for best in of_one] for name, of_one in runs.items()}
         result = {"layer": layer.name, "best_s": settled.best_s, "known": known, "curves": curves}
         found.append(result | {"guessed": len(machine.guesses)})
         print(report(found[-1:], arguments.searchers).splitlines()[-1], flush=True)
@@ -237,10 +190,11 @@ def bars(results: Sequence[dict[str, Any]], searchers: Sequence[str]) -> str:
     needed = [_needed(r, first) for r in results]
     soon = sum(n <= BAR_TRIALS for n in needed)
     lines = [f"{first}: within 2 % of the best known in at most {BAR_TRIALS} trials on {soon} of {total} layers"]
-    if "random" in searchers and first != "random":
-        pairs = zip(needed, (_needed(r, "random") for r in results), strict=True)
-        share = statistics.median(n / other if math.isfinite(n) else math.inf for n, other in pairs)
-        lines.append(f"trials in the median, as a part of what random search needs: {share:.2f}")
+    for other in BASELINES:
+        if other in searchers and first != other:
+            pairs = zip(needed, (_needed(r, other) for r in results), strict=True)
+            share = statistics.median(n / most if math.isfinite(n) else math.inf for n, most in pairs)
+            lines.append(f"trials in the median, as a part of what {other!r} needs: {share:.2f}")
     for trials, what in ((1, "trial 0 (the default rule)"), (2, "with the pretrained model's first choice")):
         off = [statistics.median(_best_after(c, trials) for c in r["curves"][first]) / r["best_s"] - 1 for r in results]
         near = sum(o <= NEAR_AT_ONCE for o in off)
@@ -285,7 +239,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--log", required=True, metavar="FILE", help="where everything that is measured is kept")
     parser.add_argument("--layers", default="*", metavar="PATTERN", help="only layers whose name matches (conv*)")
     parser.add_argument("--best-known", type=count, metavar="N", help="measure until the log has N candidates of each")
-    parser.add_argument("--searchers", default="evolutionary,descent,random", help="the first one is judged")
+    parser.add_argument("--searchers", default="evolutionary,draws,random", help="the first one is judged")
     parser.add_argument("--repeats", type=count, default=5, metavar="N", help="runs of each (default: 5)")
     parser.add_argument("--trials", type=count, default=96, metavar="N", help="of each run (default: 96)")
     parser.add_argument("--threads", type=count, default=1, metavar="N")
