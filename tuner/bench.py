@@ -68,7 +68,7 @@ class TaskState:
 
     data       the pickled workload
     best_s     time of the best verified candidate, incumbent: its code, if it was measured here, and its times since
-    finalists  built candidates that were the best for a time, and the default schedule, by hash
+    finalists  built candidates by hash: the default schedule, the best for a time, and what was built to be compared
     """
 
     data: bytes

@@ -63,9 +63,9 @@ class TimeJob:
     """Time candidates of one task against each other, and against the best so far.
 
     First a race: a candidate whose first run (after one that warms it up) takes more than ``race`` times the best, as
-    fast as that is now, is dropped with that one timing. Those that remain are sampled in turn with the incumbent; one
-    that after n samples, two at least, is slower than the best of them by more than ``contend`` / n is not sampled
-    further.
+    fast as that is now, is dropped with that one timing; if it takes little more than that, it may try again. Those
+    that remain are sampled in turn with the incumbent, each run once more before each sample unless ``cold``; one that
+    after n samples, two at least, is slower than the best of them by more than ``contend`` / n is not sampled further.
 
     incumbent       the best so far, None where there is none; best_s: its time
     sample_s        least length of a sample

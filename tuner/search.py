@@ -144,7 +144,7 @@ class Searcher(ABC):
 
     def _code_limit(self, decisions: Decisions) -> float:
         """How much code a schedule of these decisions' algorithm may have."""
-        algorithm = canonical_json(decisions.get(ALGORITHM))
+        algorithm = algorithm_of(decisions)
         if algorithm not in self._code_limits:
             task, target = self.context.task, self.context.target
             given = {ALGORITHM: decisions[ALGORITHM]} if ALGORITHM in decisions else {}
@@ -168,6 +168,11 @@ class Searcher(ABC):
         numbered = replace(candidate, trial=self.proposed, predicted=predicted)
         self.proposed += 1
         return numbered
+
+
+def algorithm_of(decisions: Decisions) -> str:
+    """What tells these decisions' algorithm from others, the same for all where the space has only one."""
+    return canonical_json(decisions.get(ALGORITHM))
 
 
 def code_bytes(features: Features) -> float:

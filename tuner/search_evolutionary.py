@@ -23,7 +23,7 @@ from ..errors import ScheduleError
 from ..schedule.decide import Decisions, Json, Mutate, Random, Replay
 from .candidate import Candidate
 from .record import canonical_json
-from .search import ALGORITHM, SEARCHERS, Observation, SearchContext, Searcher, code_bytes
+from .search import ALGORITHM, SEARCHERS, Observation, SearchContext, Searcher, algorithm_of, code_bytes
 from .search_descent import Around, neighbours
 from .search_random import ATTEMPTS
 
@@ -180,11 +180,11 @@ class EvolutionarySearch(Searcher):
         queues: dict[str, deque[Candidate]] = defaultdict(deque)
         promise: dict[str, float] = {}
         for place, (candidate, score) in enumerate(ranked):
-            arm = _arm(candidate)
+            arm = algorithm_of(candidate.decisions)
             # before an arm was measured, its best candidate's place among all says what it promises
             promise.setdefault(arm, 1.0 - place / len(ranked))
             queues[arm].append(replace(candidate, predicted=score if math.isfinite(score) else None))
-        tried = Counter(_arm(o.candidate) for o in self._measured)
+        tried = Counter(algorithm_of(o.candidate.decisions) for o in self._measured)
         for arm in tried:
             promise[arm] = self._best_rate(arm)
         turn = 0
@@ -209,7 +209,7 @@ class EvolutionarySearch(Searcher):
 
     def _best_rate(self, arm: str) -> float:
         """The best rate of an algorithm over the best of all; 0 where only failures are known."""
-        times = [o.run_s for o in self._measured if _arm(o.candidate) == arm and o.run_s > 0]
+        times = [o.run_s for o in self._measured if algorithm_of(o.candidate.decisions) == arm and o.run_s > 0]
         return self._best[0].run_s / min(times) if self._best and times else 0.0
 
     def _expected_gain(self) -> float:
@@ -237,7 +237,3 @@ def _price(candidate: Candidate) -> float:
     return (
         0.0 if candidate.features is None else CODE_PRICE * math.log2(1 + code_bytes(candidate.features) / CHEAP_BYTES)
     )
-
-
-def _arm(candidate: Candidate) -> str:
-    return canonical_json(candidate.decisions.get(ALGORITHM))
