@@ -9,16 +9,22 @@ from ..errors import ExpressionError, ScheduleError
 from ..te.expr import Expr, Var, substitute
 from ..te.ops.flat import flat
 from ..te.ops.row_taps import row_taps
+from ..te.ops.strassen import strassen
 from ..te.ops.winograd import winograd
 from ..te.tensor import Compute, Placeholder, Source
 from .stage import Stage
 from .state import ScheduleState, StageLike
 from .trace import primitive
 
-ALGORITHMS: Mapping[str, Callable[..., Compute]] = {"flat": flat, "row_taps": row_taps, "winograd": winograd}
+ALGORITHMS: Mapping[str, Callable[..., Compute]] = {
+    "flat": flat,
+    "row_taps": row_taps,
+    "strassen": strassen,
+    "winograd": winograd,
+}
 """Rewritings of a compute into another of the same shape and value, up to rounding, over stages of its own."""
 
-_ROUNDS_DIFFERENTLY = frozenset({"winograd"})
+_ROUNDS_DIFFERENTLY = frozenset({"strassen", "winograd"})
 """Algorithms whose rounding differs by more than the order of a sum explains."""
 
 

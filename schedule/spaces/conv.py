@@ -14,6 +14,7 @@ from typing import cast
 
 from ...target import Target
 from ...te.ops import flat, row_taps
+from ...te.ops import strassen as strassen_ops
 from ...te.ops.winograd import applies, tile_sizes
 from ...te.tensor import Compute
 from ..algorithms import allows
@@ -48,6 +49,8 @@ from .images import (
 )
 from .prologue import PLACES, Sizes, choose_block, divide, find_prologue, place_in_block
 from .row_taps import row_taps_cycles
+from .strassen import strassen
+from .strassen_cost import strassen_cycles
 from .winograd import winograd
 from .winograd_cost import MEMORY_BYTES_PER_CYCLE, Size, estimated_cycles
 
@@ -80,11 +83,15 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
     constant = anchor.shape[-1] == lanes and has_constant_weights(anchor)
     if constant and reads_an_input(anchor) and row_taps.applies(anchor):
         algorithms.append("row_taps")
+    if constant and halves_channels(anchor, prologue is not None):
+        algorithms.append("strassen")
     algorithm = d.choose("algorithm", algorithms, default_algorithm(anchor, tuple(algorithms), target))
     if algorithm == "direct":
         direct(s, d, target, anchor, out, conv, prologue)
     elif algorithm == "row_taps":
         taps_of_rows(s, d, target, out, conv)
+    elif algorithm == "strassen":
+        strassen(s, d, target, conv, out)
     else:
         winograd(s, d, target, conv, out, int(algorithm.removeprefix("winograd")))
 
@@ -235,6 +242,9 @@ def default_algorithm(anchor: Compute, algorithms: tuple[str, ...], target: Targ
         if name == "row_taps":
             costs[name] = row_taps_cycles(anchor, direct, target)
             continue
+        if name == "strassen":
+            costs[name] = strassen_cycles(anchor, target)
+            continue
         size = Size.of(anchor, int(name.removeprefix("winograd")))
         margin = 1.05 if size.inputs <= 49 else 1.1  # a large filter comes from memory in a model
         costs[name] = margin * estimated_cycles(size, target)
@@ -253,6 +263,15 @@ def winograd_tiles(anchor: Compute, lanes: int, prologue: bool = False) -> list[
         return []
     taps, stride = (cast(tuple[int, ...], anchor.attrs[name])[0] for name in ("kernel", "strides"))
     return tile_sizes(taps, stride)
+
+
+def halves_channels(anchor: Compute, prologue: bool) -> bool:
+    """Whether Strassen's algorithm computes this convolution (:mod:`luthier.te.ops.strassen`), and may.
+
+    prologue: the data are a stage that can be inlined in the sums of the image.
+    """
+    fits = strassen_ops.applies(anchor) and (prologue or reads_an_input(anchor))
+    return fits and allows(anchor, "strassen")
 
 
 def flat_windows(window_y: Window, window_x: Window) -> tuple[Window, Window]:

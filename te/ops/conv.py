@@ -24,9 +24,9 @@ from ..expr import Axis, Expr, Var, select
 from ..simplify import simplify
 from ..tensor import Attr, Compute, Tensor, compute, reduce_axis
 from ..tensor import sum as reduce_sum
+from . import strassen, winograd
 from .operand import OperandLike, axis_names, conjunction, define, named, operand, physical_shape
 from .window import window
-from .winograd import applies
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +79,9 @@ def conv(
     data       (N, C, *spatial), or (N, ceil(C / in_block), *spatial, in_block) when ``in_block`` is positive
     weight     (O, C / groups, *kernel); with ``out_block``, O is padded to a multiple of it (see :func:`pad_weight`)
     strides, dilations  one per spatial dimension (default 1); pads: all begins, then all ends (default 0)
-    accuracy   "exact" forbids schedules to use an algorithm that rounds differently, such as Winograd. It is part of
-               the workload's text, and so of its key, only where there is such an algorithm: all other workloads, and
-               what is known of them, are the same for both
+    accuracy   "exact" forbids schedules to use an algorithm that rounds differently, Winograd's or Strassen's. It is
+               part of the workload's text, and so of its key, only where there is such an algorithm: all other
+               workloads, and what is known of them, are the same for both
     returns    (N, O, *out), or (N, ceil(O / out_block), *out, out_block)
 
     Errors: ExpressionError when shapes, channels and groups do not fit; Error for an unknown ``accuracy``.
@@ -133,7 +133,9 @@ def conv(
     if out_block:
         names = [names[0], "oc_o", *names[2:], "oc_i"]
     result = compute(shape, named(body, names), name, tag=tag, attrs=attrs)
-    return replace(result, attrs={**result.attrs, "accuracy": "exact"}) if exact and applies(result) else result
+    if exact and (strassen.applies(result) or winograd.applies(result)):
+        return replace(result, attrs={**result.attrs, "accuracy": "exact"})
+    return result
 
 
 def pad_weight(weight: OperandLike, block: int, axis: int = 0) -> Compute:

@@ -1,0 +1,166 @@
+"""What 1x1 convolution by Strassen's algorithm costs: the estimates behind :mod:`.strassen`.
+
+Cycles are of one full-width multiply-add on one core; rates and factors were fitted to measurements on Zen 4, from
+7 x 7 to 56 x 56 images.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import log2
+from typing import cast
+
+from ...target import Target
+from ...te.ops.strassen import PRODUCTS
+from ...te.tensor import Compute
+from .common import register_tiles, step_cycles, tile_parts
+from .winograd_cost import L3_BYTES_PER_CYCLE, MEMORY_BYTES_PER_CYCLE, UNHIDDEN, channel_groups
+
+INPUT_CYCLES, OUTPUT_CYCLES = 4.0, 1.6
+"""What a vector of a sum of the image, or of a product, costs besides the multiplications."""
+
+NEAR_BYTES, DOUBLING_CYCLES = 3072, 1.0
+"""What more a vector of a product costs for each doubling of a block's products beyond a few KB: they are to stay in
+the first-level cache, beside what the multiplications read."""
+
+WIDE = 0.02
+"""How much longer a register tile takes for each vector of channels beyond the first."""
+
+FAR = 1.4
+"""How much more those cost where the images do not fit the second-level cache."""
+
+MARGIN = 1.03
+"""How much faster than the direct products the estimate must be: sums need memory, which neighbours use too."""
+
+LEAST_PAIRS, MOST_PAIRS = 5, 112
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """The problem: images, pairs of pixels of each, blocks of ``lanes`` channels in half of the inputs and outputs."""
+
+    images: int
+    pairs: int
+    in_blocks: int
+    out_blocks: int
+    lanes: int
+    stride: int
+
+    @staticmethod
+    def of(conv: Compute) -> Size:
+        n, out_blocks, height, width, lanes = conv.shape
+        inputs, strides = cast(int, conv.attrs["in_channels"]), cast(tuple[int, int], conv.attrs["strides"])
+        pairs = -(-height * width // 2)
+        return Size(n, pairs, inputs // lanes // 2, out_blocks // 2, lanes, strides[0] * strides[1])
+
+    @property
+    def filter_bytes(self) -> int:
+        """Sums of the weights."""
+        return PRODUCTS * self.in_blocks * self.out_blocks * self.lanes**2 * 4
+
+    @property
+    def image_bytes(self) -> int:
+        """What is read and written."""
+        return 4 * self.images * self.pairs * (self.in_blocks * self.stride + self.out_blocks) * self.lanes * 4
+
+    def input_bytes(self, pairs: int) -> int:
+        """Sums of the image for so many pairs of pixels."""
+        return PRODUCTS * pairs * self.in_blocks * self.lanes * 4
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A way to go through the pixels.
+
+    pairs    pairs of pixels in a block
+    parts    parts of the output channels; threads share blocks x parts, each makes the sums of the image that it needs
+    tile     pairs and vectors of output channels in a register tile
+    group    blocks of output channels that are multiplied before their products are summed
+    cycles   estimate of the slowest thread's time
+    """
+
+    pairs: int
+    parts: int
+    tile: tuple[int, int]
+    group: int
+    cycles: float
+
+
+def strassen_cycles(conv: Compute, target: Target) -> float:
+    """Estimated cycles of the whole convolution, by the best plan, and the margin."""
+    return MARGIN * best_plan(Size.of(conv), target).cycles
+
+
+def pair_options(size: Size) -> list[int]:
+    """Pairs of pixels that a block may have: equal parts of an image."""
+    shares = sorted({-(-size.pairs // k) for k in range(1, size.pairs + 1)})
+    return [p for p in shares if LEAST_PAIRS <= p <= MOST_PAIRS] or shares[-1:]
+
+
+def part_options(size: Size, target: Target) -> list[int]:
+    """Numbers of equal parts of the output channels, no more than threads."""
+    return [p for p in range(1, target.threads + 1) if size.out_blocks % p == 0]
+
+
+@lru_cache(maxsize=4096)
+def best_plan(size: Size, target: Target, pairs: int | None = None, parts: int | None = None) -> Plan:
+    """The plan with the least estimate; ``pairs``, ``parts``: of those that have so many."""
+    plans = [
+        _plan(size, of_pairs, of_parts, tile, target)
+        for of_pairs in (pair_options(size) if pairs is None else [pairs])
+        for of_parts in (part_options(size, target) if parts is None else [parts])
+        for tile in _tiles(size, of_pairs, of_parts, target)
+    ]
+    return min(plans, key=lambda plan: plan.cycles)
+
+
+def tile_options(size: Size, pairs: int, parts: int, target: Target) -> list[tuple[int, int]]:
+    """Register tiles (pairs, vectors) for blocks of so many pairs and parts of the output channels."""
+    return [
+        (points, vectors)
+        for _, points, vectors in register_tiles((1,), range(1, 29), (1, 2, 4), target)
+        if points <= pairs and vectors <= size.out_blocks // parts
+    ]
+
+
+def _tiles(size: Size, pairs: int, parts: int, target: Target) -> list[tuple[int, int]]:
+    """For each number of vectors the register tile with the least estimate for a block."""
+    options = tile_options(size, pairs, parts, target)
+    by_vectors = [[t for t in options if t[1] == vectors] for vectors in (1, 2, 4)]
+    return [min(tiles, key=lambda t: _step(t, size, pairs, parts, target)) for tiles in by_vectors if tiles]
+
+
+def _step(tile: tuple[int, int], size: Size, pairs: int, parts: int, target: Target) -> float:
+    """Estimated cycles of one reduction step over a block of pairs and one part of the output channels."""
+    points, vectors = tile
+    return sum(
+        of_points * of_vectors * step_cycles(p, v, target) * (1.0 + WIDE * (v - 1))
+        for of_points, p in tile_parts(pairs, points)
+        for of_vectors, v in tile_parts(size.out_blocks // parts, vectors)
+    )
+
+
+def _plan(size: Size, pairs: int, parts: int, tile: tuple[int, int], target: Target) -> Plan:
+    """The slowest thread's time: products or the reading of the filter, whichever is longer, and the sums."""
+    group = channel_groups(size.out_blocks // parts, tile[1])[0]
+    blocks = size.images * -(-size.pairs // pairs)
+    taken = -(-blocks * parts // target.threads)  # of the blocks' parts
+    share = min(1.0, taken * pairs / (parts * size.images * size.pairs))  # of all products
+    full = sum(count * _step(tile, size, part, parts, target) for count, part in tile_parts(size.pairs, pairs))
+    products = PRODUCTS * size.in_blocks * size.lanes * size.images * parts * full * share
+    far = 1.0 if size.image_bytes <= target.l2_bytes else FAR
+    doublings = log2(max(1.0, PRODUCTS * pairs * group * size.lanes * 4 / NEAR_BYTES))
+    of_output = OUTPUT_CYCLES + DOUBLING_CYCLES * min(doublings, 3.0)
+    sums = PRODUCTS * size.images * size.pairs * share * far
+    sums *= INPUT_CYCLES * size.in_blocks * parts + of_output * size.out_blocks
+    first, again = (
+        size.filter_bytes / parts / (L3_BYTES_PER_CYCLE if size.filter_bytes < near else MEMORY_BYTES_PER_CYCLE)
+        for near in (target.l2_bytes, target.l3_bytes // 2)
+    )
+    of_parts = min(taken, parts)  # of the output channels: each is read for the first time once
+    filters = of_parts * first + (taken - of_parts) * again
+    crowded = size.input_bytes(pairs) / (0.6 * target.l2_bytes) - 1.0
+    products *= 1.0 + 0.3 * min(max(crowded, 0.0), 1.0)
+    cycles = max(products, filters) + UNHIDDEN * 3 / 7 * of_parts * first  # beyond what the direct products read
+    return Plan(pairs, parts, tile, group, cycles + sums)

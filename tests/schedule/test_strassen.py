@@ -1,0 +1,110 @@
+"""1x1 convolutions by Strassen's algorithm, under every kind of decider, against the NumPy evaluator."""
+
+import random
+
+import pytest
+from schedules import TARGETS, Choosing, check, check_loops
+from workloads import conv_relu
+
+from luthier.codegen.detect import named_target
+from luthier.errors import ScheduleError
+from luthier.schedule import Default, Random, Schedule, instantiate
+from luthier.schedule.cost import arithmetic
+from luthier.schedule.spaces.strassen_cost import Size, best_plan, pair_options, part_options
+
+CASES = {
+    "even": {"size": (4, 6)},
+    "odd, residual": {"size": (7, 7), "residual": True, "outputs": 96},
+    "one pixel": {"size": (1, 1)},
+    "two pixels": {"size": (2, 1)},
+    "two images": {"size": (5, 3), "batch": 2, "channels": 64},
+    "stride 2": {"size": (9, 8), "stride": 2, "residual": True},
+    "prologue": {"size": (5, 5), "prologue": True},
+    "prologue, several blocks": {"size": (9, 5), "prologue": True, "outputs": 160},
+}
+
+
+def workload_of(name, target):
+    lanes = target.lanes()
+    options = {"channels": 2 * lanes, "outputs": 2 * lanes, **CASES[name]}
+    return conv_relu(kernel=(1, 1), pad=0, block=lanes, **options)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("target", ["x86-64-v2", "x86-64-v3", "x86-64-v4"])
+def test_defaults(name, target):
+    workload = workload_of(name, TARGETS[target])
+    pairs = pair_options(Size.of(workload.anchor))
+    for chosen in ({}, {"pairs": pairs[0]}, {"pairs": pairs[-1], "channel_parts": 1}):
+        schedule = instantiate(workload, Choosing(algorithm="strassen", **chosen), TARGETS[target])
+        assert schedule.decisions["algorithm"] == "strassen"
+        check(schedule, TARGETS[target], TARGETS[target].threads)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_random_schedules(name, threads):
+    target = named_target("x86-64-v4", threads=threads)
+
+    class Strassen(Random):
+        def pick(self, decision, options, default):
+            return options.index("strassen") if decision == "algorithm" else super().pick(decision, options, default)
+
+    for seed in range(4):
+        schedule = instantiate(workload_of(name, target), Strassen(random.Random(seed)), target)
+        assert schedule.decisions["algorithm"] == "strassen"
+        check(schedule, target, threads)
+
+
+@pytest.mark.parametrize("name", ["odd, residual", "two images", "prologue"])
+def test_loops_stay_in_bounds(name):
+    target = TARGETS["x86-64-v4"]
+    schedule = instantiate(workload_of(name, target), Choosing(algorithm="strassen"), target)
+    check_loops(schedule, target, threads=2)
+
+
+def test_it_computes_less():
+    target = named_target("x86-64-v4", threads=1)
+    workload = conv_relu(channels=256, outputs=256, size=(14, 14), kernel=(1, 1), pad=0)
+    direct, halves = (arithmetic(instantiate(workload, Choosing(algorithm=a), target)) for a in ("direct", "strassen"))
+    assert 7 / 8 < halves / direct < 0.92
+
+
+@pytest.mark.parametrize(
+    ("channels", "outputs", "size", "gains"),
+    [
+        (1024, 256, 14, True),
+        (512, 2048, 7, True),
+        (128, 512, 28, True),
+        (96, 576, 14, True),
+        (64, 64, 56, False),  # the sums take more than the products save
+        (192, 64, 28, False),
+        (32, 64, 112, False),
+        (32, 32, 1, False),
+    ],
+)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_estimate_decides_where_it_pays(channels, outputs, size, gains, threads):
+    target = named_target("x86-64-v4", threads=threads)
+    workload = conv_relu(channels=channels, outputs=outputs, size=(size, size), kernel=(1, 1), pad=0)
+    assert (instantiate(workload, Default(), target).decisions["algorithm"] == "strassen") == gains
+
+
+def test_exact_and_ragged_convolutions_stay_as_they_are():
+    target = TARGETS["x86-64-v4"]
+    options = {"size": (14, 14), "kernel": (1, 1), "pad": 0}
+    exact = conv_relu(channels=256, outputs=256, accuracy="exact", **options)
+    for workload in (exact, conv_relu(channels=240, outputs=256, **options)):
+        for seed in range(20):
+            assert instantiate(workload, Random(random.Random(seed)), target).decisions["algorithm"] == "direct"
+    with pytest.raises(ScheduleError, match=r"conv, 'strassen'.*is to be exact.*accuracy='fast'"):
+        Schedule(exact).use_algorithm("conv", "strassen", {})
+
+
+def test_plans_share_out_a_small_image_by_channels():
+    conv = conv_relu(channels=512, outputs=2048, size=(7, 7), kernel=(1, 1), pad=0).stages[0]
+    size = Size.of(conv)
+    assert best_plan(size, named_target("x86-64-v4", threads=1)).parts == 1
+    two = named_target("x86-64-v4", threads=2)
+    plan = best_plan(size, two)
+    assert plan.parts == 2 and plan.pairs in pair_options(size) and plan.parts in part_options(size, two)
