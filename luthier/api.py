@@ -65,8 +65,8 @@ def compile(
     target   a Target or the name of one (``x86-64-v3``), for an artifact that other machines can run; default: this
              machine
     shapes   shapes of inputs by name; needed where the model leaves a dimension open
-    accuracy "fast" allows algorithms that round differently (Winograd convolution: errors up to about 1e-5 of the
-             largest value); "exact" forbids them, so that only the order of sums differs from the model's definition
+    accuracy "fast" allows algorithms that round differently (Winograd's and Strassen's: errors up to about 1e-5 of
+             the largest value); "exact" forbids them, so that only the order of sums differs from the model's definition
     jobs     kernels to build at the same time; default: the cores of this process
 
     Raises OnnxError for a model that cannot be read or has unsupported nodes, LogError for a log that cannot be read,

@@ -129,7 +129,7 @@ def _add_model(parser: argparse.ArgumentParser, *, artifact: bool = False) -> No
 def _add_accuracy(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--accuracy", choices=ACCURACIES,
-        help="exact: no algorithm that rounds differently, such as Winograd (default: fast)",
+        help="exact: no algorithm that rounds differently, such as Winograd's (default: fast)",
     )  # fmt: skip
 
 
