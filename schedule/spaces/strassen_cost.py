@@ -15,7 +15,13 @@ from ...target import Target
 from ...te.ops.strassen import PRODUCTS
 from ...te.tensor import Compute
 from .common import register_tiles, step_cycles, tile_parts
-from .winograd_cost import L3_BYTES_PER_CYCLE, MEMORY_BYTES_PER_CYCLE, UNHIDDEN, channel_groups
+from .winograd_cost import (
+    L3_BYTES_PER_CYCLE,
+    MEMORY_BYTES_PER_CYCLE,
+    SHARED,
+    UNHIDDEN,
+    channel_groups,
+)
 
 INPUT_CYCLES, OUTPUT_CYCLES = 4.0, 1.6
 """What a vector of a sum of the image, or of a product, costs besides the multiplications."""
@@ -60,11 +66,15 @@ class Size:
         return PRODUCTS * self.in_blocks * self.out_blocks * self.lanes**2 * 4
 
     @property
-    def image_bytes(self) -> int:
-        """What is read and written."""
-        return 4 * self.images * self.pairs * (self.in_blocks * self.stride + self.out_blocks) * self.lanes * 4
+    def read_bytes(self) -> int:
+        """The image, with the pixels that a stride leaves out."""
+        return 4 * self.images * self.pairs * self.in_blocks * self.stride * self.lanes * 4
 
-    def input_bytes(self, pairs: int) -> int:
+    @property
+    def written_bytes(self) -> int:
+        return 4 * self.images * self.pairs * self.out_blocks * self.lanes * 4
+
+    def sums_bytes(self, pairs: int) -> int:
         """Sums of the image for so many pairs of pixels."""
         return PRODUCTS * pairs * self.in_blocks * self.lanes * 4
 
@@ -149,18 +159,19 @@ def _plan(size: Size, pairs: int, parts: int, tile: tuple[int, int], target: Tar
     share = min(1.0, taken * pairs / (parts * size.images * size.pairs))  # of all products
     full = sum(count * _step(tile, size, part, parts, target) for count, part in tile_parts(size.pairs, pairs))
     products = PRODUCTS * size.in_blocks * size.lanes * size.images * parts * full * share
-    far = 1.0 if size.image_bytes <= target.l2_bytes else FAR
+    far = 1.0 if size.read_bytes + size.written_bytes <= target.l2_bytes else FAR
     doublings = log2(max(1.0, PRODUCTS * pairs * group * size.lanes * 4 / NEAR_BYTES))
     of_output = OUTPUT_CYCLES + DOUBLING_CYCLES * min(doublings, 3.0)
     sums = PRODUCTS * size.images * size.pairs * share * far
     sums *= INPUT_CYCLES * size.in_blocks * parts + of_output * size.out_blocks
+    memory = MEMORY_BYTES_PER_CYCLE / (1.0 + SHARED * (target.threads - 1))
     first, again = (
-        size.filter_bytes / parts / (L3_BYTES_PER_CYCLE if size.filter_bytes < near else MEMORY_BYTES_PER_CYCLE)
+        size.filter_bytes / parts / (L3_BYTES_PER_CYCLE if size.filter_bytes < near else memory)
         for near in (target.l2_bytes, target.l3_bytes // 2)
     )
     of_parts = min(taken, parts)  # of the output channels: each is read for the first time once
     filters = of_parts * first + (taken - of_parts) * again
-    crowded = size.input_bytes(pairs) / (0.6 * target.l2_bytes) - 1.0
+    crowded = size.sums_bytes(pairs) / (0.6 * target.l2_bytes) - 1.0
     products *= 1.0 + 0.3 * min(max(crowded, 0.0), 1.0)
     cycles = max(products, filters) + UNHIDDEN * 3 / 7 * of_parts * first  # beyond what the direct products read
     return Plan(pairs, parts, tile, group, cycles + sums)

@@ -32,7 +32,7 @@ from .common import (
     tail_cut,
     tile_parts,
 )
-from .winograd_cost import Size, best_plan, channel_groups, column_options, row_options
+from .winograd_cost import Size, best_plan, channel_groups, column_options, part_options, row_options
 
 LONGEST_UNROLLED = 8
 """Points of an input transform of which all lines have code of their own: 20 KB of it for 11 points, and no faster."""
@@ -46,6 +46,7 @@ class Choice:
     """What the space decides.
 
     whole        transform the whole input before the first product, not block by block
+    parts        parts of the output channels, for more threads than there are blocks
     block        rows of tiles in a block
     columns      tiles of a row in it: all of them, or a part of one row
     points       tiles in a register tile of the products
@@ -57,6 +58,7 @@ class Choice:
     """
 
     whole: bool
+    parts: int
     block: int
     columns: int
     points: int
@@ -70,17 +72,20 @@ class Choice:
 def choose(d: Decider, size: Size, target: Target) -> Choice:
     """Ask for the decisions, with the estimate's best as the defaults."""
     whole = d.choose("input", ["block", "whole"], "whole" if best_plan(size, target).whole else "block") == "whole"
-    plan = best_plan(size, target, whole)
+    parts = 1
+    if target.threads > 1 and not whole:
+        parts = d.choose("channel_parts", part_options(size, target), best_plan(size, target, whole).parts)
+    plan = best_plan(size, target, whole, parts)
     block = d.choose("tile_rows", row_options(size), plan.rows)
     planned = plan.columns if plan.rows == block else size.tiles_x
     columns = d.choose("tile_columns", column_options(size, block, whole), planned)
-    points, vectors = d.choose("product_tile", *_product_tile_options(size, block, columns, target))
-    groups = channel_groups(size.out_blocks, vectors)
+    points, vectors = d.choose("product_tile", *_product_tile_options(size, parts, block, columns, target))
+    groups = channel_groups(size.out_blocks // parts, vectors)
     group = d.choose("channel_group", groups, max((g for g in groups if g <= plan.group), default=groups[0]))
     steps = d.choose("unroll_channels", [1, 2, 4], min(2, default_unroll(points * vectors, target)))
     ahead = d.choose("prefetch", ["none", "near", "panel"], "panel" if block * columns >= 8 else "none")
     input_ahead = d.choose("prefetch_input", [0, 2, 4, 8], 4 if size.image_bytes > target.l2_bytes else 0)
-    return Choice(whole, block, columns, points, vectors, group, steps, ahead, input_ahead)
+    return Choice(whole, parts, block, columns, points, vectors, group, steps, ahead, input_ahead)
 
 
 def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m: int) -> None:
@@ -100,9 +105,10 @@ def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m
     tx, j = s.split(out, ow, m, tail="guard")
     ty_o, ty_i = s.split(out, ty, c.block, tail="guard")
     tx_o, tx_i = s.split(out, tx, c.columns, tail="guard")
+    part, co = s.split(out, co, size.out_blocks // c.parts)
     co_o, co_i = s.split(out, co, c.group, tail="guard")
-    blocks = [n, ty_o, tx_o]
-    outer = [n, co_o, ty_o, tx_o] if c.whole else [*blocks, co_o]
+    blocks = [n, part, ty_o, tx_o]
+    outer = [n, part, co_o, ty_o, tx_o] if c.whole else [*blocks, co_o]
     s.reorder(out, [*outer, co_i, ty_i, tx_i, i, j, ci])
     s.compute_at(columns, out, tx_i)
     s.compute_at(product, out, outer[-1])
@@ -112,7 +118,7 @@ def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m
     s.partition(out, last_row, tail_cut(height, m if c.block == size.tiles_y else m * c.block))
     last_column = tx_i if c.columns == size.tiles_x else tx_o
     s.partition(out, last_column, tail_cut(width, m if c.columns == size.tiles_x else m * c.columns))
-    s.partition(out, co_o, tail_cut(size.out_blocks, c.group))
+    s.partition(out, co_o, tail_cut(co.extent, c.group))
 
     tile, channel, row, column, column_lane = columns.roots
     s.reorder(columns, [tile, channel, column, row, column_lane])
@@ -139,23 +145,25 @@ def _block_ends(size: Size, c: Choice) -> list[int]:
 
 
 @lru_cache(maxsize=1024)
-def _product_tile_options(size: Size, block: int, columns: int, target: Target) -> tuple[list[list[int]], list[int]]:
+def _product_tile_options(
+    size: Size, parts: int, block: int, columns: int, target: Target
+) -> tuple[list[list[int]], list[int]]:
     """The register tiles, and the one that the estimate prefers. Kept: a search asks again for each candidate."""
-    tiles = list(_product_tiles(size, block * columns, target))
-    best = min(tiles, key=lambda t: _product_cost(t, block, columns, size, target))
+    tiles = list(_product_tiles(size, parts, block * columns, target))
+    best = min(tiles, key=lambda t: _product_cost(t, parts, block, columns, size, target))
     return [list(t) for t in tiles], list(best)
 
 
-def _product_tiles(size: Size, tiles: int, target: Target) -> Iterator[tuple[int, int]]:
+def _product_tiles(size: Size, parts: int, tiles: int, target: Target) -> Iterator[tuple[int, int]]:
     """Register tiles (tiles, vectors) for blocks of so many tiles; one holds channels of one group only."""
     of_one_group = size.out_blocks // size.groups
     for _, points, vectors in register_tiles((1,), range(1, 29), (1, 2, 4), target):
-        fits = points <= tiles and vectors <= of_one_group
+        fits = points <= tiles and vectors <= min(of_one_group, size.out_blocks // parts)
         if fits and (size.groups == 1 or of_one_group % vectors == 0):
             yield points, vectors
 
 
-def _product_cost(tile: tuple[int, int], block: int, columns: int, size: Size, target: Target) -> float:
+def _product_cost(tile: tuple[int, int], parts: int, block: int, columns: int, size: Size, target: Target) -> float:
     """Estimated cycles of one reduction step over all blocks of an image, incomplete tiles included."""
     points, vectors = tile
     loads = 1.0 + LOAD_COST * (points + vectors) / (points * vectors)
@@ -168,7 +176,7 @@ def _product_cost(tile: tuple[int, int], block: int, columns: int, size: Size, t
             for of_rows, y in tile_parts(size.tiles_y, block)
             for of_columns, x in tile_parts(size.tiles_x, columns)
             for of_points, p in tile_parts(y * x, points)
-            for of_vectors, v in tile_parts(size.out_blocks, vectors)
+            for of_vectors, v in tile_parts(size.out_blocks // parts, vectors)
         )
     )
 

@@ -23,6 +23,16 @@ UNHIDDEN = 0.2
 STAYING = 0.75
 """How much less the transforms cost where blocks and filter fit in the second-level cache together."""
 
+SHARED = 0.3
+"""How much longer reading from memory takes for each other core that reads too."""
+
+FOREIGN_BYTES_PER_CYCLE = 4.0
+"""How fast a core reads what another one has just written: the image, where threads share out output channels."""
+
+WHOLE_DOUBT, FOREIGN_DOUBT = 1.1, 1.25
+"""How much longer it takes than estimated to transform the whole input first, on one thread and on several: each of
+those reads what others wrote, which took up to half of the time of a layer when cores were far from each other."""
+
 LARGEST_GROUP = 6
 NARROWEST = 7
 """Tiles of a row in a block, at least: the filter is read again for each block."""
@@ -74,9 +84,14 @@ class Size:
         return self.tiles * self.inputs * self.in_blocks // self.groups * self.lanes * self.out_blocks / 0.93
 
     @property
+    def input_bytes(self) -> int:
+        """What is read: the pixels that are a tile's own, of all channels."""
+        return self.tiles * self.m**2 * self.in_blocks * self.stride**2 * self.lanes * 4
+
+    @property
     def image_bytes(self) -> int:
-        """What is read and written: the tiles of m x m outputs, and the pixels that are theirs, of all channels."""
-        return self.tiles * self.m**2 * (self.in_blocks * self.stride**2 + self.out_blocks) * self.lanes * 4
+        """What is read and written."""
+        return self.input_bytes + self.tiles * self.m**2 * self.out_blocks * self.lanes * 4
 
     @property
     def filter_bytes(self) -> int:
@@ -84,10 +99,11 @@ class Size:
         return self.inputs * self.in_blocks // self.groups * self.out_blocks * self.lanes**2 * 4
 
     @property
-    def transforms(self) -> float:
+    def transforms(self) -> tuple[float, float]:
         """Cycles of the input's and the output's transforms: loads, two passes of short sums, stores."""
         spill = 1.0 if self.points <= 36 else 1.9  # more values than registers, twice the code and filter
-        return self.tiles * (self.in_blocks * self.inputs + self.out_blocks * self.points) * 5.0 * spill
+        cycles = 5.0 * spill * self.tiles
+        return cycles * self.in_blocks * self.inputs, cycles * self.out_blocks * self.points
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +111,8 @@ class Plan:
     """A way to go through the tiles.
 
     whole    transform the whole input first, then share out blocks of rows x groups of channels; else the threads share
-            blocks of rows, each transforms its input and goes through the whole filter
+            blocks of rows x parts of the filter, and each transforms the input that it needs
+    parts    parts of the output channels: 1 if whole
     rows     rows of tiles in a block
     columns  tiles of each row in it
     group    blocks of output channels that are multiplied before they are transformed back
@@ -103,6 +120,7 @@ class Plan:
     """
 
     whole: bool
+    parts: int
     rows: int
     columns: int
     group: int
@@ -119,6 +137,12 @@ def row_options(size: Size) -> list[int]:
     return sorted({b for b in (1, 2, 3, 4, 5, 6, 7, 8, 10, 14) if b < size.tiles_y} | {size.tiles_y})
 
 
+def part_options(size: Size, target: Target) -> list[int]:
+    """Numbers of equal parts of the output channels, no more than threads; with groups, each has whole ones."""
+    whole = size.groups if size.groups > 1 else size.out_blocks
+    return [p for p in range(1, target.threads + 1) if whole % p == 0]
+
+
 def column_options(size: Size, rows: int, whole: bool) -> list[int]:
     """Tiles of each row that a block may have: all, or a half to an eighth of one row of a large image."""
     parts = 1 if whole or rows > 1 else 8
@@ -127,12 +151,13 @@ def column_options(size: Size, rows: int, whole: bool) -> list[int]:
 
 
 @lru_cache(maxsize=4096)
-def best_plan(size: Size, target: Target, whole: bool | None = None) -> Plan:
-    """The plan with the least estimate; among equals the one with fewer blocks. whole: only those."""
+def best_plan(size: Size, target: Target, whole: bool | None = None, parts: int | None = None) -> Plan:
+    """The plan with the least estimate; among equals the one with fewer blocks. whole, parts: of those that are so."""
     kinds = (False, True) if whole is None else (whole,)
     plans = [
-        _plan(size, kind, rows, columns, target)
+        _plan(size, kind, of_parts, rows, columns, target)
         for kind in kinds
+        for of_parts in ([1] if kind else part_options(size, target) if parts is None else [parts])
         for rows in row_options(size)
         for columns in column_options(size, rows, kind)
     ]
@@ -147,7 +172,7 @@ def channel_groups(out_blocks: int, vectors: int = 1) -> list[int]:
     return [g for g in groups if out_blocks % g == 0] or groups or [vectors]
 
 
-def _plan(size: Size, whole: bool, rows: int, columns: int, target: Target) -> Plan:
+def _plan(size: Size, whole: bool, parts: int, rows: int, columns: int, target: Target) -> Plan:
     """The slowest thread's time: products or the reading of the filter, whichever is longer, and the transforms."""
     threads = target.threads
     blocks = size.images * -(-size.tiles_y // rows) * -(-size.tiles_x // columns)
@@ -155,32 +180,35 @@ def _plan(size: Size, whole: bool, rows: int, columns: int, target: Target) -> P
     input_bytes = 0 if whole else block_tiles * size.inputs * size.in_blocks * size.lanes * 4
     product_bytes = block_tiles * size.points * size.lanes * 4
     room = 0.75 * target.l2_bytes - input_bytes
-    fitting = [g for g in channel_groups(size.out_blocks) if g <= LARGEST_GROUP and g * product_bytes <= room]
+    fitting = [g for g in channel_groups(size.out_blocks // parts) if g <= LARGEST_GROUP and g * product_bytes <= room]
     group = max(fitting, default=1)
     used_bytes = group * product_bytes + input_bytes
-    first = size.filter_bytes / (MEMORY_BYTES_PER_CYCLE if size.filter_bytes > target.l2_bytes else L3_BYTES_PER_CYCLE)
+    memory = MEMORY_BYTES_PER_CYCLE / (1.0 + SHARED * (threads - 1))
+    first = size.filter_bytes / (memory if size.filter_bytes > target.l2_bytes else L3_BYTES_PER_CYCLE)
     if whole:
         groups = -(-size.out_blocks // group)
         share = -(-groups * blocks // threads) / (groups * blocks)
         filters = first * min(1.0, ceil(groups * share) / groups)
-        transforms = size.transforms / threads + BARRIER_CYCLES * (threads > 1)
+        transforms = sum(size.transforms) / threads + BARRIER_CYCLES * (threads > 1)
         all_bytes = size.tiles * size.inputs * size.in_blocks * size.lanes * 4
         if all_bytes > target.l2_bytes // 2:  # written, and read again for each group of channels
             near = all_bytes < target.l3_bytes // 2
             rate = L3_BYTES_PER_CYCLE if near else MEMORY_BYTES_PER_CYCLE
             transforms += 0.7 * (groups * share + 1.0 / threads) * all_bytes / rate
-        doubt = 1.1 if threads == 1 else 1.02  # with one thread, whole inputs took more than estimated
+        doubt = WHOLE_DOUBT if threads == 1 else FOREIGN_DOUBT
     else:
-        taken = -(-blocks // threads)
-        share = min(1.0, taken * block_tiles / size.tiles)
+        taken = -(-blocks * parts // threads)  # of the blocks' parts
+        share = min(1.0, taken * block_tiles / (parts * size.tiles))
         near = size.filter_bytes < target.l3_bytes // 2
-        again = size.filter_bytes / (L3_BYTES_PER_CYCLE if near else MEMORY_BYTES_PER_CYCLE)
-        filters = first + (taken - 1) * again
-        stays = used_bytes + size.filter_bytes <= target.l2_bytes
-        transforms = size.transforms * share * (STAYING if stays else 1.0)
+        again = size.filter_bytes / (L3_BYTES_PER_CYCLE if near else memory)
+        filters = (min(taken, parts) * first + max(taken - parts, 0) * again) / parts
+        stays = used_bytes + size.filter_bytes / parts <= target.l2_bytes
+        of_input, of_output = size.transforms
+        transforms = (of_input * min(1.0, parts * share) + of_output * share) * (STAYING if stays else 1.0)
+        transforms += (1.0 - 1.0 / parts) * size.input_bytes / FOREIGN_BYTES_PER_CYCLE
         doubt = 1.0
     crowded = used_bytes / (0.8 * target.l2_bytes) - 1.0
     narrow = 0.1 / group  # the transformed input is read again for each group
     products = size.products * share * (1.0 + 0.3 * min(max(crowded, 0.0), 1.0) + narrow)
     cycles = max(products, filters) + UNHIDDEN * filters + transforms
-    return Plan(whole, rows, columns, group, doubt * cycles)
+    return Plan(whole, parts, rows, columns, group, doubt * cycles)

@@ -24,6 +24,7 @@ RNG = np.random.default_rng(0)
 CHANNELS, SIZE = 64, 28
 WEIGHTS = RNG.standard_normal((CHANNELS, CHANNELS, 3, 3)).astype(np.float32)
 POINTWISE = RNG.standard_normal((CHANNELS, CHANNELS, 1, 1)).astype(np.float32)
+LARGE = RNG.standard_normal((CHANNELS, CHANNELS, 7, 7)).astype(np.float32)
 IMAGE = RNG.standard_normal((1, CHANNELS, SIZE, SIZE)).astype(np.float32)
 
 
@@ -83,12 +84,15 @@ def test_no_decision_of_an_exact_task_leads_to_winograd(model: onnx.ModelProto) 
 
 
 def test_only_tasks_for_which_it_matters_are_told_apart() -> None:
-    both = model_of(WEIGHTS, POINTWISE)
-    fast, exact = ({t.name: t.key for t in model_tasks(both, host_target(1), accuracy=a)} for a in ("fast", "exact"))
+    all_three = model_of(WEIGHTS, POINTWISE, LARGE)
+    fast, exact = (
+        {t.name: t.key for t in model_tasks(all_three, host_target(1), accuracy=a)} for a in ("fast", "exact")
+    )
     same = {name for name in fast if fast[name] == exact.get(name)}
-    assert any("1x1" in name for name in same)
-    assert not any("3x3" in name for name in same)
-    assert any("3x3" in name and name.endswith("exact") for name in exact)
+    assert any("7x7" in name for name in same)
+    for kernel in ("3x3", "1x1"):
+        assert not any(kernel in name for name in same)
+        assert any(kernel in name and name.endswith("exact") for name in exact)
 
 
 def test_what_was_tuned_fast_is_not_used_for_an_exact_build(model: onnx.ModelProto) -> None:

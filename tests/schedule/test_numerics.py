@@ -117,6 +117,25 @@ def test_winograd(algorithm, placement, size):
         check(instantiate(workload, Choosing(algorithm=algorithm, input=placement), target), target, target.threads)
 
 
+@pytest.mark.parametrize(
+    ("parts", "options"),
+    [
+        (2, {"size": (9, 11), "outputs": 96, "residual": True}),
+        (2, {"size": (4, 3), "outputs": 96, "channels": 20}),
+        (2, {"size": (7, 6), "channels": 64, "outputs": 192, "groups": 2, "batch": 2}),
+        (3, {"size": (5, 4), "outputs": 144}),
+    ],
+)
+@pytest.mark.parametrize("rows", [1, 2])
+def test_winograd_in_parts_of_the_output_channels(parts, options, rows):
+    target = named_target("x86-64-v4", threads=parts)
+    workload = conv_relu(**{"channels": 32, **options})
+    chosen = Choosing(
+        algorithm="winograd4", input="block", channel_parts=parts, tile_rows=min(rows, options["size"][0] // 4)
+    )
+    check(instantiate(workload, chosen, target), target, parts)
+
+
 @pytest.mark.parametrize(("algorithm", "columns"), [("winograd2", 8), ("winograd2", 10), ("winograd4", 8)])
 @pytest.mark.parametrize("size", [(5, 57), (8, 58)])
 def test_winograd_blocks_of_a_part_of_a_row(algorithm, columns, size):
