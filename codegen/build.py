@@ -53,18 +53,25 @@ def _preparation(schedule: Schedule, source: Placeholder) -> Kernel:
     target = host_target(1)  # it runs where the model is built, whatever the target
     fn = pipeline.lower_preparation(schedule, source, target, "prepare")
     symbol = f"prepare_{hashlib.sha256(emit.emit_function(fn, target).encode()).hexdigest()[:16]}"
-    return _compiled(replace(fn, name=symbol), [_param(b) for b in fn.params], {}, target)
+    return _compiled(replace(fn, name=symbol), [_param(b) for b in fn.params], {}, target, kept=True)
 
 
 def _compiled(
-    fn: Function, params: list[Param], metadata: dict[str, Any], target: Target, most_lines: int | None = None
+    fn: Function,
+    params: list[Param],
+    metadata: dict[str, Any],
+    target: Target,
+    most_lines: int | None = None,
+    *,
+    kept: bool = False,
 ) -> Kernel:
+    """kept: the object code is one that others may ask for soon."""
     text = emit.emit_function(fn, target)
     if most_lines is not None and (lines := text.count("\n")) > most_lines:
         raise ScheduleError(f"the code is {lines} lines long, and at most {most_lines} are allowed; unroll less")
     return Kernel(
         symbol=fn.name,
-        object_code=_object_code(text, target),
+        object_code=_kept_object_code(text, target) if kept else llvm.compile_object(text, target),
         params=tuple(params),
         outputs=fn.outputs,
         shared_bytes=_scratch_bytes(fn.shared),
@@ -75,9 +82,9 @@ def _compiled(
     )
 
 
-@lru_cache(maxsize=8)
-def _object_code(text: str, target: Target) -> bytes:
-    """Kept for a few modules: candidates for one convolution mostly transform its filter alike."""
+@lru_cache(maxsize=32)
+def _kept_object_code(text: str, target: Target) -> bytes:
+    """Kept for a few modules: candidates for one convolution transform its filter in few ways."""
     return llvm.compile_object(text, target)
 
 

@@ -17,8 +17,10 @@ from ..decide import Decider
 from ..schedule import Schedule
 from ..stage import Stage
 from .common import NEAR_BYTES, default_unroll, fuse_all, mark_tile, tail_cut
-from .strassen_cost import Size, best_plan, pair_options, part_options, tile_options
-from .winograd_cost import channel_groups
+from .strassen_cost import Size, best_plan, group_options, pair_options, part_options, tile_options
+
+SMALL_TILE = 8
+"""Accumulators up to which four input channels in an iteration may pay for their code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +56,12 @@ def choose(d: Decider, size: Size, target: Target) -> Choice:
     parts = d.choose("channel_parts", part_options(size, target), best_plan(size, target, pairs).parts)
     tiles = [list(t) for t in tile_options(size, pairs, parts, target)]
     points, vectors = d.choose("product_tile", tiles, list(best_plan(size, target, pairs, parts).tile))
-    groups = channel_groups(size.out_blocks // parts, vectors)
+    groups = group_options(size, parts, vectors)
     group = d.choose("channel_group", groups, groups[0])
-    steps = d.choose("unroll_channels", [1, 2, 4], min(2, default_unroll(points * vectors, target)))
+    unrolled = [1, 2, 4] if points * vectors <= SMALL_TILE else [1, 2]
+    steps = d.choose("unroll_channels", unrolled, min(2, default_unroll(points * vectors, target)))
     ahead = d.choose("prefetch", ["none", "near", "panel"], "panel")
-    input_ahead = d.choose("prefetch_input", [0, 2, 4, 8], 0)
+    input_ahead = d.choose("prefetch_input", [0, 4], 0)
     operands_ahead = d.choose("prefetch_operands", [False, True], True)
     output_ahead = d.choose("prefetch_output", [False, True], True)
     return Choice(pairs, parts, points, vectors, group, steps, ahead, input_ahead, operands_ahead, output_ahead)

@@ -36,10 +36,14 @@ WIDE = 0.02
 FAR = 1.4
 """How much more those cost where the images do not fit the second-level cache."""
 
-MARGIN = 1.03
+MARGIN = 1.01
 """How much faster than the direct products the estimate must be: sums need memory, which neighbours use too."""
 
-LEAST_PAIRS, MOST_PAIRS = 5, 112
+LEAST_PAIRS, GOOD_PAIRS, MOST_PAIRS = 5, 7, 32
+"""A block's products are to stay in the first-level cache: measured, larger blocks were slower on all layers."""
+
+LEAST_TILE = 6
+"""Accumulators of a register tile, at least: fewer do not hide the latency of multiply-adds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +107,14 @@ def strassen_cycles(conv: Compute, target: Target) -> float:
 
 
 def pair_options(size: Size) -> list[int]:
-    """Pairs of pixels that a block may have: equal parts of an image."""
+    """Pairs of pixels that a block may have: equal parts of an image, exact ones where there are such of a good size.
+
+    An incomplete last block has code of its own, which doubles what compiling takes.
+    """
     shares = sorted({-(-size.pairs // k) for k in range(1, size.pairs + 1)})
-    return [p for p in shares if LEAST_PAIRS <= p <= MOST_PAIRS] or shares[-1:]
+    fitting = [p for p in shares if LEAST_PAIRS <= p <= MOST_PAIRS]
+    exact = [p for p in fitting if size.pairs % p == 0]
+    return exact if exact and exact[-1] >= GOOD_PAIRS else fitting or shares[-1:]
 
 
 def part_options(size: Size, target: Target) -> list[int]:
@@ -126,12 +135,22 @@ def best_plan(size: Size, target: Target, pairs: int | None = None, parts: int |
 
 
 def tile_options(size: Size, pairs: int, parts: int, target: Target) -> list[tuple[int, int]]:
-    """Register tiles (pairs, vectors) for blocks of so many pairs and parts of the output channels."""
-    return [
+    """Register tiles (pairs, vectors) for blocks of so many pairs and parts of the output channels: equal shares, exact
+    ones where there are such of a good size."""
+    shares = sorted({-(-pairs // k) for k in range(1, pairs + 1)})
+    tiles = [
         (points, vectors)
-        for _, points, vectors in register_tiles((1,), range(1, 29), (1, 2, 4), target)
-        if points <= pairs and vectors <= size.out_blocks // parts
+        for _, points, vectors in register_tiles((1,), shares, (1, 2, 4), target)
+        if vectors <= size.out_blocks // parts
     ]
+    large = [t for t in tiles if t[0] * t[1] >= LEAST_TILE]
+    return [t for t in large if pairs % t[0] == 0] or large or tiles[-1:]
+
+
+def group_options(size: Size, parts: int, vectors: int) -> list[int]:
+    """Blocks of output channels in a group: one register tile, or up to four blocks."""
+    groups = channel_groups(size.out_blocks // parts, vectors)
+    return [g for g in groups if g <= 4] or groups[:1]
 
 
 def _tiles(size: Size, pairs: int, parts: int, target: Target) -> list[tuple[int, int]]:
@@ -153,7 +172,7 @@ def _step(tile: tuple[int, int], size: Size, pairs: int, parts: int, target: Tar
 
 def _plan(size: Size, pairs: int, parts: int, tile: tuple[int, int], target: Target) -> Plan:
     """The slowest thread's time: products or the reading of the filter, whichever is longer, and the sums."""
-    group = channel_groups(size.out_blocks // parts, tile[1])[0]
+    group = group_options(size, parts, tile[1])[0]
     blocks = size.images * -(-size.pairs // pairs)
     taken = -(-blocks * parts // target.threads)  # of the blocks' parts
     share = min(1.0, taken * pairs / (parts * size.images * size.pairs))  # of all products
@@ -171,7 +190,7 @@ def _plan(size: Size, pairs: int, parts: int, tile: tuple[int, int], target: Tar
     )
     of_parts = min(taken, parts)  # of the output channels: each is read for the first time once
     filters = of_parts * first + (taken - of_parts) * again
-    crowded = size.sums_bytes(pairs) / (0.6 * target.l2_bytes) - 1.0
+    crowded = size.sums_bytes(pairs) / (0.8 * target.l2_bytes) - 1.0
     products *= 1.0 + 0.3 * min(max(crowded, 0.0), 1.0)
     cycles = max(products, filters) + UNHIDDEN * 3 / 7 * of_parts * first  # beyond what the direct products read
     return Plan(pairs, parts, tile, group, cycles + sums)
