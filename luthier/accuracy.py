@@ -19,7 +19,7 @@ def check_accuracy(value: str) -> Accuracy:
     """Return ``value`` if it is one of :data:`ACCURACIES`; raise Error where it is not."""
     if value not in ACCURACIES:
         raise Error(
-            f"accuracy is {value!r}; it must be 'fast' (allows algorithms that round differently, such as Winograd's) or "
-            "'exact' (allows none)"
+            f"accuracy is {value!r}; it must be 'fast' (allows algorithms that round differently, such as "
+            "Winograd's) or 'exact' (allows none)"
         )
     return cast(Accuracy, value)

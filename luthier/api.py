@@ -66,7 +66,7 @@ def compile(
              machine
     shapes   shapes of inputs by name; needed where the model leaves a dimension open
     accuracy "fast" allows algorithms that round differently (Winograd's and Strassen's: errors up to about 1e-5 of
-             the largest value); "exact" forbids them, so that only the order of sums differs from the model's definition
+             the largest value); "exact" forbids them: only the order of sums differs from the model's definition
     jobs     kernels to build at the same time; default: the cores of this process
 
     Raises OnnxError for a model that cannot be read or has unsupported nodes, LogError for a log that cannot be read,
@@ -111,6 +111,7 @@ def tune(
     accuracy: Accuracy = "fast",
     tasks: str | None = None,
     search: str = "evolutionary",
+    cost_model: str = "xgboost",
     seed: int = 0,
     stop_below: float = 0.01,
     progress: bool = True,
@@ -129,6 +130,7 @@ def tune(
     threads, shapes, accuracy  as :func:`compile` will be called: what is found for other ones does not serve it
     tasks             only tasks whose name or key matches this pattern (``conv2d*``)
     search, seed      search method, and what makes its proposals repeatable
+    cost_model        what guides the search: "xgboost"; "xgboost-local", without the model that ships; "random"
     stop_below        stop early when more trials can be expected to gain less than this fraction; 0: use all the time
     progress          whether to show the progress on standard error
     workers           address of a dask scheduler, ``dask://host:port``: measure on its workers (``luthier worker``),
@@ -163,6 +165,7 @@ def tune(
             trials=trials,
             pattern=tasks,
             search=search,
+            cost_model=cost_model,
             seed=seed,
             stop_below=stop_below,
             progress=progress,

@@ -163,6 +163,9 @@ def _add_tune(commands: Commands) -> None:
     )  # fmt: skip
     parser.add_argument("--task", metavar="PATTERN", help="only tasks whose name or key matches (conv2d*, *3x3*)")
     parser.add_argument("--search", metavar="NAME", default="evolutionary", help="search method (default: %(default)s)")
+    parser.add_argument(
+        "--cost-model", metavar="NAME", default="xgboost", help="what guides the search (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="makes proposals repeatable (default: 0)")
     _add_explain(parser)
     fleet = parser.add_argument_group("which machine to tune for, and where to measure")

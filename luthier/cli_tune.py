@@ -14,6 +14,7 @@ from .cli_model import explain_report
 from .cli_values import UsageError, model_name, output_path, shapes_of
 from .codegen.detect import NAMES
 from .target import Target
+from .tuner.cost_model import find_cost_model
 from .tuner.model_tasks import model_tasks
 from .tuner.patient import open_patiently
 from .tuner.search import find_searcher
@@ -28,6 +29,7 @@ def tune(arguments: Namespace) -> None:
     """Tune a model's tasks. Everything that can be refused is refused before the log is touched."""
     start = time.monotonic()
     find_searcher(arguments.search)
+    find_cost_model(arguments.cost_model)
     target = fleet_target(arguments) if arguments.workers else _target_here(arguments)
     shapes, accuracy = shapes_of(arguments.shape), check_accuracy(arguments.accuracy or "fast")
     found = model_tasks(arguments.model, target, shapes, accuracy)
@@ -52,6 +54,7 @@ def tune(arguments: Namespace) -> None:
             budget_s=None if budget_s is None else max(budget_s - (time.monotonic() - start), 0.5),
             trials=arguments.trials,
             search=arguments.search,
+            cost_model=arguments.cost_model,
             seed=arguments.seed,
             stop_below=arguments.stop_below,
             model=check,

@@ -78,8 +78,13 @@ class RandomModel(CostModel):
         return True
 
 
-def make_cost_model(name: str, seed: int = 0) -> CostModel:
-    """Make a model by name. Raises TuningError when it is unknown."""
+def find_cost_model(name: str) -> type[CostModel]:
+    """The class of a cost model. Raises TuningError when the name is unknown."""
     from . import xgboost_model  # noqa: F401  (registers itself; imports xgboost only when it is used)
 
-    return COST_MODELS.get(name)(seed)
+    return COST_MODELS.get(name)
+
+
+def make_cost_model(name: str, seed: int = 0) -> CostModel:
+    """Make a model by name. Raises TuningError when it is unknown."""
+    return find_cost_model(name)(seed)

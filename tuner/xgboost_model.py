@@ -22,6 +22,8 @@ from .pretrained import load_pretrained
 Objective = Literal["rank:pairwise", "reg:squarederror"]
 
 FEWEST_SAMPLES = 8
+ENOUGH_TASKS, ENOUGH_SAMPLES = 8, 256
+"""What must be known of other tasks before a task of which nothing was measured is ranked by that alone."""
 LARGEST_GROUP = 512
 HALF_TRUSTED = 16
 """Samples of a task at which the upper layer's word counts half. What it learnt of other tasks alone orders a new one
@@ -34,7 +36,8 @@ class XgboostModel(CostModel):
 
     objective   ``reg:squarederror`` learns the value, ``rank:pairwise`` only the order
     rounds      trees of the upper layer
-    pretrained  whether to start from the model that ships; without one, a task is ranked once it was measured
+    pretrained  whether to start from the model that ships; without it, a task is ranked once enough was measured of it,
+                or of others
     """
 
     def __init__(
@@ -59,7 +62,10 @@ class XgboostModel(CostModel):
     def ready(self, task: str) -> bool:
         if self._base is not None:
             return True
-        return self._booster is not None and len(self._samples.get(task, ())) >= FEWEST_SAMPLES
+        if self._booster is None:
+            return False
+        well_read = len(self._samples) >= ENOUGH_TASKS and self._count >= ENOUGH_SAMPLES
+        return well_read or len(self._samples.get(task, ())) >= FEWEST_SAMPLES
 
     def predict(self, task: str, features: Features) -> Scores:
         scores = np.zeros(len(features))
@@ -110,6 +116,15 @@ class XgboostModel(CostModel):
         self._booster = xgboost.train(parameters, data, self.rounds)
         self._booster.set_param({"nthread": 1})
         self._trained_on = self._count
+
+
+@COST_MODELS.register("xgboost-local")
+class LocalModel(XgboostModel):
+    """The same without the layer that ships: it knows this log alone, for machines unlike those that one was made on,
+    and to compare."""
+
+    def __init__(self, seed: int = 0) -> None:
+        super().__init__(seed, pretrained=False)
 
 
 def relative_throughput(group: Sequence[Sample]) -> Scores:

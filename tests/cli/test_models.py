@@ -170,6 +170,7 @@ def test_tune_refuses_before_it_writes(luthier, tiny, tmp_path):
     before = sorted(tmp_path.iterdir())
     for options, message in {
         ("--search", "magic"): "magic",
+        ("--cost-model", "oracle"): "use one of random, xgboost, xgboost-local",
         ("--task", "nothing*"): "nothing*",
         ("--log", "no/such/dir.db"): "does not exist",
         ("--log", "."): "is a directory",

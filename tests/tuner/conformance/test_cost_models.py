@@ -25,7 +25,18 @@ def learn(model, count, seed=0, task="t", weight=1.0):
 
 
 def test_the_ones_that_ship_are_there():
-    assert {"random", "xgboost"} <= set(EVERY)
+    assert {"random", "xgboost", "xgboost-local"} <= set(EVERY)
+
+
+def test_without_the_model_that_ships_a_new_task_is_ranked_by_what_many_others_showed():
+    model = make_cost_model("xgboost-local")
+    for i in range(8):
+        assert not model.ready("never seen")
+        learn(model, 40, seed=i, task=f"t{i}")
+    assert model.ready("never seen")
+    unknown = rows(100, seed=99)
+    scores = model.predict("never seen", unknown)
+    assert np.corrcoef(scores, -unknown[:, 3])[0, 1] > 0.8
 
 
 @pytest.mark.parametrize("name", EVERY)
