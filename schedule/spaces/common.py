@@ -66,6 +66,16 @@ def mark_tile(s: Schedule, stage: Stage, unrolled: list[LoopAxis], lane: LoopAxi
     s.vectorize(stage, lane)
 
 
+def equal_parts(extent: int, target: Target) -> list[int]:
+    """Numbers of equal parts of an extent, no more than threads."""
+    return [p for p in range(1, target.threads + 1) if extent % p == 0]
+
+
+def equal_shares(extent: int, most: int) -> list[int]:
+    """Sizes of equal parts of an extent, up to ``most``, of which only the last may be smaller."""
+    return [size for size in range(1, min(extent, most) + 1) if -(-extent // -(-extent // size)) == size]
+
+
 def tail_cut(extent: int, factor: int) -> list[int]:
     """Cut before the incomplete last iteration of a loop split by ``factor``, if there is one."""
     full = extent // factor

@@ -26,7 +26,7 @@ from ..axis import LoopAxis
 from ..decide import Decider
 from ..schedule import Schedule
 from ..stage import Stage
-from .common import Window, inline_elementwise
+from .common import Window, equal_parts, inline_elementwise
 
 PLACES = ["block", "inline"]
 NEAR_CYCLES, FAR_CYCLES = 3.5, 7.0
@@ -130,7 +130,7 @@ def choose_block(d: Decider, sizes: Sizes, target: Target) -> Block:
     """Ask for the decisions, with the estimate's best as the defaults."""
     best = best_block(sizes, target)
     tiles = d.choose("prologue_tiles", tile_options(sizes), best.tiles)
-    parts = d.choose("channel_parts", part_options(sizes, target), best.parts)
+    parts = d.choose("channel_parts", equal_parts(sizes.channel_tiles, target), best.parts)
     asks = tiles < sizes.tiles and sizes.taps == 1  # with more taps it would ask again for each
     return Block(tiles, parts, asks and d.choose("prefetch_prologue", [False, True], True))
 
@@ -141,17 +141,12 @@ def tile_options(sizes: Sizes) -> list[int]:
     return sorted(even if len(even) <= 16 else {b for b in even if sizes.tiles % b == 0 or b <= 8})
 
 
-def part_options(sizes: Sizes, target: Target) -> list[int]:
-    """Numbers of equal parts of the output channels, no more than threads."""
-    return [p for p in range(1, target.threads + 1) if sizes.channel_tiles % p == 0]
-
-
 @lru_cache(maxsize=4096)
 def best_block(sizes: Sizes, target: Target) -> Block:
     """The block with the least estimate."""
     blocks = [
         Block(tiles, parts, tiles < sizes.tiles and sizes.taps == 1)
-        for parts in part_options(sizes, target)
+        for parts in equal_parts(sizes.channel_tiles, target)
         for tiles in tile_options(sizes)
     ]
     return min(blocks, key=lambda b: _cycles(b, sizes, target))

@@ -16,7 +16,8 @@ from ..axis import LoopAxis
 from ..decide import Decider
 from ..schedule import Schedule
 from ..stage import Stage
-from .common import NEAR_BYTES, default_unroll, fuse_all, mark_tile, tail_cut
+from .common import default_unroll, fuse_all, mark_tile, tail_cut
+from .products import Tile, multiply, prefetch_filter
 from .strassen_cost import Size, best_plan, group_options, pair_options, part_options, tile_options
 
 SMALL_TILE = 8
@@ -29,22 +30,16 @@ class Choice:
 
     pairs           pairs of pixels in a block
     parts           parts of the output channels, for more threads than there are blocks
-    points          pairs in a register tile of the products
-    vectors         vectors of output channels in it
+    tile            the register tile of the products
     group           blocks of output channels that are multiplied before their products are summed
-    steps           input channels that an iteration of the products takes
-    ahead           what to prefetch of the filter: ``none``, ``near`` (the next lines) or the next ``panel``
     input_ahead     how many pairs ahead to prefetch the image; 0: not at all
     operands_ahead  prefetch what the epilogue reads, before the products; output_ahead: and what is written
     """
 
     pairs: int
     parts: int
-    points: int
-    vectors: int
+    tile: Tile
     group: int
-    steps: int
-    ahead: str
     input_ahead: int
     operands_ahead: bool
     output_ahead: bool
@@ -64,7 +59,8 @@ def choose(d: Decider, size: Size, target: Target) -> Choice:
     input_ahead = d.choose("prefetch_input", [0, 4], 0)
     operands_ahead = d.choose("prefetch_operands", [False, True], True)
     output_ahead = d.choose("prefetch_output", [False, True], True)
-    return Choice(pairs, parts, points, vectors, group, steps, ahead, input_ahead, operands_ahead, output_ahead)
+    tile = Tile(points, vectors, steps, ahead)
+    return Choice(pairs, parts, tile, group, input_ahead, operands_ahead, output_ahead)
 
 
 def strassen(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage) -> None:
@@ -97,12 +93,9 @@ def strassen(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage) -
     if c.output_ahead:
         s.prefetch(out, out, co_o, 0)
 
-    _multiply(s, product, local, c, sorted({c.pairs, size.pairs % c.pairs} - {0}))
-    if c.ahead != "none":
-        channel = local.leaves[1]
-        step_bytes = c.vectors * size.lanes * 4 * size.lanes // channel.extent
-        steps = size.in_blocks * channel.extent if c.ahead == "panel" else max(1, NEAR_BYTES // step_bytes)
-        s.prefetch(local, kernel, channel, steps)
+    _, pair, channel, *_ = product.leaves
+    multiply(s, product, local, pair, channel, c.tile, sorted({c.pairs, size.pairs % c.pairs} - {0}))
+    prefetch_filter(s, local, kernel, c.tile, size.in_blocks, size.lanes)
     s.compute_at(data, out, pair_o)
     _sum_image(s, data, last_odd, c.input_ahead)
     _sum_filter(s, kernel, c, size.lanes)
@@ -122,26 +115,6 @@ def _cut_tails(s: Schedule, out: Stage, blocks: LoopAxis, within: LoopAxis, size
     s.partition(out, blocks, sorted(cuts))
 
 
-def _multiply(s: Schedule, product: Stage, local: Stage, c: Choice, ends: list[int]) -> None:
-    """The matrix products: a register tile of pairs x channels over all input channels. ends: pairs of some block."""
-    image, pair, channel, which, lane = product.leaves
-    pair_o, pair_i = s.split(product, pair, c.points, tail="guard")
-    channel_o, channel_i = s.split(product, channel, c.vectors, tail="guard")
-    s.reorder(product, [image, which, channel_o, pair_o, pair_i, channel_i, lane])
-    s.compute_at(local, product, pair_o)
-    mark_tile(s, product, [pair_i, channel_i], lane)
-    cuts = {cut for end in ends for cut in (end // c.points, *tail_cut(end, c.points))}
-    s.partition(product, pair_o, sorted(cut for cut in cuts if 0 < cut < pair_o.extent))
-
-    image, pair, channel, which, lane = local.roots
-    blocks, step = local.reduce_roots
-    s.reorder(local, [blocks, step, image, which, pair, channel, lane])
-    if c.steps > 1 and step.extent % c.steps == 0:
-        _, step = s.split(local, step, c.steps)
-        s.unroll(local, step)
-    mark_tile(s, local, [image, which, pair, channel], lane)
-
-
 def _sum_image(s: Schedule, data: Stage, last_odd: bool, ahead: int) -> None:
     """The sums of the image, along the pixels of a block of channels; [q][IC][pairs] is how the products read them."""
     image, pair, channel, which, lane = data.leaves
@@ -159,7 +132,7 @@ def _sum_filter(s: Schedule, kernel: Stage, c: Choice, lanes: int) -> None:
 
     Packed as [OC / (panels * panel)][q][panels][IC][panel]: a group of output channels reads it from end to end.
     """
-    panels, panel = c.group // c.vectors, c.vectors * lanes
+    panels, panel = c.group // c.tile.vectors, c.tile.vectors * lanes
     s.transform_layout(kernel, [[], [panels, panel], []], [(1, 0), (0, 0), (1, 1), (2, 0), (1, 2)])
     which, outputs, inputs = kernel.leaves
     outer, lane = s.split(kernel, outputs, lanes, tail="guard")

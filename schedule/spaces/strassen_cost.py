@@ -14,14 +14,8 @@ from typing import cast
 from ...target import Target
 from ...te.ops.strassen import PRODUCTS
 from ...te.tensor import Compute
-from .common import register_tiles, step_cycles, tile_parts
-from .winograd_cost import (
-    L3_BYTES_PER_CYCLE,
-    MEMORY_BYTES_PER_CYCLE,
-    SHARED,
-    UNHIDDEN,
-    channel_groups,
-)
+from .common import equal_parts, equal_shares, register_tiles, step_cycles, tile_parts
+from .winograd_cost import L3_BYTES_PER_CYCLE, UNHIDDEN, channel_groups, memory_bytes_per_cycle
 
 INPUT_CYCLES, OUTPUT_CYCLES = 4.0, 1.6
 """What a vector of a sum of the image, or of a product, costs besides the multiplications."""
@@ -30,11 +24,11 @@ NEAR_BYTES, DOUBLING_CYCLES = 3072, 1.0
 """What more a vector of a product costs for each doubling of a block's products beyond a few KB: they are to stay in
 the first-level cache, beside what the multiplications read."""
 
+FAR = 1.4
+"""How much more sums and products cost where the images do not fit the second-level cache."""
+
 WIDE = 0.02
 """How much longer a register tile takes for each vector of channels beyond the first."""
-
-FAR = 1.4
-"""How much more those cost where the images do not fit the second-level cache."""
 
 MARGIN = 1.01
 """How much faster than the direct products the estimate must be: sums need memory, which neighbours use too."""
@@ -111,15 +105,14 @@ def pair_options(size: Size) -> list[int]:
 
     An incomplete last block has code of its own, which doubles what compiling takes.
     """
-    shares = sorted({-(-size.pairs // k) for k in range(1, size.pairs + 1)})
-    fitting = [p for p in shares if LEAST_PAIRS <= p <= MOST_PAIRS]
-    exact = [p for p in fitting if size.pairs % p == 0]
-    return exact if exact and exact[-1] >= GOOD_PAIRS else fitting or shares[-1:]
+    shares = [p for p in equal_shares(size.pairs, MOST_PAIRS) if p >= LEAST_PAIRS]
+    exact = [p for p in shares if size.pairs % p == 0]
+    return exact if exact and exact[-1] >= GOOD_PAIRS else shares or [size.pairs]
 
 
 def part_options(size: Size, target: Target) -> list[int]:
-    """Numbers of equal parts of the output channels, no more than threads."""
-    return [p for p in range(1, target.threads + 1) if size.out_blocks % p == 0]
+    """Parts of the output channels."""
+    return equal_parts(size.out_blocks, target)
 
 
 @lru_cache(maxsize=4096)
@@ -137,10 +130,9 @@ def best_plan(size: Size, target: Target, pairs: int | None = None, parts: int |
 def tile_options(size: Size, pairs: int, parts: int, target: Target) -> list[tuple[int, int]]:
     """Register tiles (pairs, vectors) for blocks of so many pairs and parts of the output channels: equal shares, exact
     ones where there are such of a good size."""
-    shares = sorted({-(-pairs // k) for k in range(1, pairs + 1)})
     tiles = [
         (points, vectors)
-        for _, points, vectors in register_tiles((1,), shares, (1, 2, 4), target)
+        for _, points, vectors in register_tiles((1,), equal_shares(pairs, MOST_PAIRS), (1, 2, 4), target)
         if vectors <= size.out_blocks // parts
     ]
     large = [t for t in tiles if t[0] * t[1] >= LEAST_TILE]
@@ -183,7 +175,7 @@ def _plan(size: Size, pairs: int, parts: int, tile: tuple[int, int], target: Tar
     of_output = OUTPUT_CYCLES + DOUBLING_CYCLES * min(doublings, 3.0)
     sums = PRODUCTS * size.images * size.pairs * share * far
     sums *= INPUT_CYCLES * size.in_blocks * parts + of_output * size.out_blocks
-    memory = MEMORY_BYTES_PER_CYCLE / (1.0 + SHARED * (target.threads - 1))
+    memory = memory_bytes_per_cycle(target)
     first, again = (
         size.filter_bytes / parts / (L3_BYTES_PER_CYCLE if size.filter_bytes < near else memory)
         for near in (target.l2_bytes, target.l3_bytes // 2)

@@ -22,7 +22,6 @@ from ..decide import Decider
 from ..schedule import Schedule
 from ..stage import Stage
 from .common import (
-    NEAR_BYTES,
     default_unroll,
     fuse_all,
     mark_tile,
@@ -32,6 +31,7 @@ from .common import (
     tail_cut,
     tile_parts,
 )
+from .products import Tile, multiply, prefetch_filter
 from .winograd_cost import Size, best_plan, channel_groups, column_options, part_options, row_options
 
 LONGEST_UNROLLED = 8
@@ -49,11 +49,8 @@ class Choice:
     parts        parts of the output channels, for more threads than there are blocks
     block        rows of tiles in a block
     columns      tiles of a row in it: all of them, or a part of one row
-    points       tiles in a register tile of the products
-    vectors      vectors of output channels in it
+    tile         the register tile of the products
     group        blocks of output channels that are multiplied before they are transformed back
-    steps        input channels that an iteration of the products takes
-    ahead        what to prefetch of the filter: ``none``, ``near`` (the next lines) or the next ``panel``
     input_ahead  how many tiles ahead to prefetch the input; 0: not at all
     """
 
@@ -61,11 +58,8 @@ class Choice:
     parts: int
     block: int
     columns: int
-    points: int
-    vectors: int
+    tile: Tile
     group: int
-    steps: int
-    ahead: str
     input_ahead: int
 
 
@@ -85,7 +79,7 @@ def choose(d: Decider, size: Size, target: Target) -> Choice:
     steps = d.choose("unroll_channels", [1, 2, 4], min(2, default_unroll(points * vectors, target)))
     ahead = d.choose("prefetch", ["none", "near", "panel"], "panel" if block * columns >= 8 else "none")
     input_ahead = d.choose("prefetch_input", [0, 2, 4, 8], 4 if size.image_bytes > target.l2_bytes else 0)
-    return Choice(whole, parts, block, columns, points, vectors, group, steps, ahead, input_ahead)
+    return Choice(whole, parts, block, columns, Tile(points, vectors, steps, ahead), group, input_ahead)
 
 
 def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m: int) -> None:
@@ -112,7 +106,8 @@ def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m
     s.reorder(out, [*outer, co_i, ty_i, tx_i, i, j, ci])
     s.compute_at(columns, out, tx_i)
     s.compute_at(product, out, outer[-1])
-    _multiply(s, product, product_tile, c, _block_ends(size, c))
+    tile, channel = product.leaves[:2]
+    multiply(s, product, product_tile, tile, channel, c.tile, _block_ends(size, c))
     mark_tile(s, out, [i, j], ci)
     last_row = ty_i if c.block == size.tiles_y else ty_o
     s.partition(out, last_row, tail_cut(height, m if c.block == size.tiles_y else m * c.block))
@@ -126,7 +121,7 @@ def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m
     if not c.whole:
         s.compute_at(data, out, tx_o)
     _transform_input(s, rows, data, c)
-    _prefetch_filter(s, product_tile, kernel, c, size)
+    prefetch_filter(s, product_tile, kernel, c.tile, size.in_blocks // size.groups, size.lanes)
     _transform_filter(s, filter_rows, kernel, c, size.lanes)
     s.transform_layout(data, [[]] * 5, [(2, 0), (3, 0), (0, 0), (1, 0), (4, 0)])
     if c.whole:
@@ -181,37 +176,6 @@ def _product_cost(tile: tuple[int, int], parts: int, block: int, columns: int, s
     )
 
 
-def _multiply(s: Schedule, product: Stage, local: Stage, c: Choice, ends: list[int]) -> None:
-    """The matrix products: a register tile of tiles x channels over all input channels."""
-    t, oc, i, j, lane = product.leaves
-    t_o, t_i = s.split(product, t, c.points, tail="guard")
-    oc_o, oc_i = s.split(product, oc, c.vectors, tail="guard")
-    s.reorder(product, [i, j, oc_o, t_o, t_i, oc_i, lane])
-    s.compute_at(local, product, t_o)
-    mark_tile(s, product, [t_i, oc_i], lane)
-    cuts = {cut for end in ends for cut in (end // c.points, *tail_cut(end, c.points))}
-    s.partition(product, t_o, sorted(cut for cut in cuts if 0 < cut < t_o.extent))
-
-    *spatial, local_lane = local.roots
-    *phases, ic_o, ic_i = local.reduce_roots
-    tile, channel, row, column = spatial
-    s.reorder(local, [*phases, ic_o, ic_i, row, column, tile, channel, local_lane])
-    if c.steps > 1 and ic_i.extent % c.steps == 0:
-        _, step = s.split(local, ic_i, c.steps)
-        s.unroll(local, step)
-    mark_tile(s, local, spatial, local_lane)
-
-
-def _prefetch_filter(s: Schedule, local: Stage, kernel: Stage, c: Choice, size: Size) -> None:
-    """Ask ahead in the loop over the channels of a block."""
-    if c.ahead == "none":
-        return
-    channel = local.leaves[len(local.reduce_roots) - 1]
-    panel = size.in_blocks // size.groups * channel.extent
-    step_bytes = c.vectors * size.lanes * 4 * size.lanes // channel.extent
-    s.prefetch(local, kernel, channel, panel if c.ahead == "panel" else max(1, NEAR_BYTES // step_bytes))
-
-
 def _transform_input(s: Schedule, rows: Stage, data: Stage, c: Choice) -> None:
     """B^T d B for one tile and channel block at a time; tiles on the border have code of their own.
 
@@ -239,7 +203,7 @@ def _transform_filter(s: Schedule, filter_rows: Stage, kernel: Stage, c: Choice,
 
     Packed as [OC / (panels * panel)][i][j][panels][IC][panel]: a group of output channels reads it from end to end.
     """
-    panels, panel = c.group // c.vectors, c.vectors * lanes
+    panels, panel = c.group // c.tile.vectors, c.tile.vectors * lanes
     s.transform_layout(kernel, [[], [], [panels, panel], []], [(2, 0), (0, 0), (1, 0), (2, 1), (3, 0), (2, 2)])
     i, j, oc, ic = kernel.leaves
     oc_o, oc_i = s.split(kernel, oc, lanes, tail="guard")

@@ -13,6 +13,7 @@ from typing import cast
 
 from ...target import Target
 from ...te.tensor import Compute
+from .common import equal_parts
 
 MEMORY_BYTES_PER_CYCLE = 7.0
 L3_BYTES_PER_CYCLE = 14.0
@@ -127,6 +128,11 @@ class Plan:
     cycles: float
 
 
+def memory_bytes_per_cycle(target: Target) -> float:
+    """What each core can read from memory when all of the target's do."""
+    return MEMORY_BYTES_PER_CYCLE / (1.0 + SHARED * (target.threads - 1))
+
+
 def estimated_cycles(size: Size, target: Target) -> float:
     """Cycles of the whole convolution, by the best plan."""
     return best_plan(size, target).cycles
@@ -138,9 +144,8 @@ def row_options(size: Size) -> list[int]:
 
 
 def part_options(size: Size, target: Target) -> list[int]:
-    """Numbers of equal parts of the output channels, no more than threads; with groups, each has whole ones."""
-    whole = size.groups if size.groups > 1 else size.out_blocks
-    return [p for p in range(1, target.threads + 1) if whole % p == 0]
+    """Parts of the output channels; with groups, each has whole ones."""
+    return equal_parts(size.groups if size.groups > 1 else size.out_blocks, target)
 
 
 def column_options(size: Size, rows: int, whole: bool) -> list[int]:
@@ -183,7 +188,7 @@ def _plan(size: Size, whole: bool, parts: int, rows: int, columns: int, target: 
     fitting = [g for g in channel_groups(size.out_blocks // parts) if g <= LARGEST_GROUP and g * product_bytes <= room]
     group = max(fitting, default=1)
     used_bytes = group * product_bytes + input_bytes
-    memory = MEMORY_BYTES_PER_CYCLE / (1.0 + SHARED * (threads - 1))
+    memory = memory_bytes_per_cycle(target)
     first = size.filter_bytes / (memory if size.filter_bytes > target.l2_bytes else L3_BYTES_PER_CYCLE)
     if whole:
         groups = -(-size.out_blocks // group)

@@ -10,6 +10,7 @@ from luthier.codegen.detect import named_target
 from luthier.errors import ScheduleError
 from luthier.schedule import Default, Random, Schedule, instantiate
 from luthier.schedule.cost import arithmetic
+from luthier.schedule.spaces.common import equal_shares
 from luthier.schedule.spaces.strassen_cost import Size, best_plan, pair_options, part_options
 
 CASES = {
@@ -99,6 +100,19 @@ def test_exact_and_ragged_convolutions_stay_as_they_are():
             assert instantiate(workload, Random(random.Random(seed)), target).decisions["algorithm"] == "direct"
     with pytest.raises(ScheduleError, match=r"conv, 'strassen'.*is to be exact.*accuracy='fast'"):
         Schedule(exact).use_algorithm("conv", "strassen", {})
+
+
+@pytest.mark.parametrize("extent", [1, 2, 7, 25, 98, 365, 1513])
+@pytest.mark.parametrize("most", [1, 6, 32, 2000])
+def test_equal_shares(extent, most):
+    assert equal_shares(extent, most) == sorted({-(-extent // k) for k in range(1, extent + 1)} & set(range(most + 1)))
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 55, 4096])
+def test_blocks_are_small_whatever_the_image(size):
+    conv = conv_relu(channels=32, outputs=32, size=(size, size), kernel=(1, 1), pad=0).stages[0]
+    options = pair_options(Size.of(conv))
+    assert options and all(p <= 32 for p in options)
 
 
 def test_plans_share_out_a_small_image_by_channels():

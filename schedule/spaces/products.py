@@ -1,0 +1,70 @@
+"""The matrix products between transforms: what Winograd's and Strassen's algorithm have in common.
+
+Each multiplies, for every point of a transform, transformed pieces of the image (tiles of it, pairs of pixels) by a
+transformed filter, block of pieces by block of pieces, and sums over input channels in registers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..axis import LoopAxis
+from ..schedule import Schedule
+from ..stage import Stage
+from .common import NEAR_BYTES, mark_tile, tail_cut
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A register tile of the products.
+
+    points   pieces of the image in it
+    vectors  vectors of output channels
+    steps    input channels that an iteration takes
+    ahead    what to prefetch of the filter: ``none``, ``near`` (the next lines) or the next ``panel``
+    """
+
+    points: int
+    vectors: int
+    steps: int
+    ahead: str
+
+
+def multiply(
+    s: Schedule, product: Stage, local: Stage, piece: LoopAxis, channel: LoopAxis, tile: Tile, ends: list[int]
+) -> None:
+    """Schedule ``product``, whose sums ``local`` holds in registers, over all input channels.
+
+    piece, channel  the loops of ``product`` over pieces of the image and blocks of output channels; the others but the
+                    lanes, points of the transform, stay around them
+    ends            numbers of pieces at which some block ends: a register tile that crosses one has code of its own
+    """
+    *around, lane = [axis for axis in product.leaves if axis not in (piece, channel)]
+    places = product.leaves.index(piece), product.leaves.index(channel)
+    piece_o, piece_i = s.split(product, piece, tile.points, tail="guard")
+    channel_o, channel_i = s.split(product, channel, tile.vectors, tail="guard")
+    s.reorder(product, [*around, channel_o, piece_o, piece_i, channel_i, lane])
+    s.compute_at(local, product, piece_o)
+    mark_tile(s, product, [piece_i, channel_i], lane)
+    cuts = {cut for end in ends for cut in (end // tile.points, *tail_cut(end, tile.points))}
+    s.partition(product, piece_o, sorted(cut for cut in cuts if 0 < cut < piece_o.extent))
+
+    *spatial, lane = local.roots
+    of_tile = [spatial[place] for place in places]
+    spatial = [*(axis for axis in spatial if axis not in of_tile), *of_tile]
+    step = local.reduce_roots[-1]
+    s.reorder(local, [*local.reduce_roots, *spatial, lane])
+    if tile.steps > 1 and step.extent % tile.steps == 0:
+        _, unrolled = s.split(local, step, tile.steps)
+        s.unroll(local, unrolled)
+    mark_tile(s, local, spatial, lane)
+
+
+def prefetch_filter(s: Schedule, local: Stage, kernel: Stage, tile: Tile, in_blocks: int, lanes: int) -> None:
+    """Ask for the filter ahead in the loop over the channels of a block; a sum is over ``in_blocks`` of them."""
+    if tile.ahead == "none":
+        return
+    channel = local.leaves[len(local.reduce_roots) - 1]
+    step_bytes = tile.vectors * lanes * 4 * lanes // channel.extent
+    panel = in_blocks * channel.extent
+    s.prefetch(local, kernel, channel, panel if tile.ahead == "panel" else max(1, NEAR_BYTES // step_bytes))
