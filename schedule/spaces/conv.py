@@ -14,7 +14,7 @@ from typing import cast
 
 from ...target import Target
 from ...te.ops import flat, row_taps
-from ...te.ops import strassen as strassen_ops
+from ...te.ops.strassen import levels_of
 from ...te.ops.winograd import applies, tile_sizes
 from ...te.tensor import Compute
 from ..algorithms import allows
@@ -54,6 +54,9 @@ from .strassen_cost import strassen_cycles
 from .winograd import winograd
 from .winograd_cost import MEMORY_BYTES_PER_CYCLE, Size, estimated_cycles
 
+STRASSEN = ["strassen", "strassen2"]
+"""Algorithms by the levels of Strassen's."""
+
 FLAT_GAIN = 0.96
 """The share of the time row by row below which pixels are numbered in one dimension: less is within the estimate."""
 
@@ -83,15 +86,15 @@ def conv2d(s: Schedule, d: Decider, target: Target) -> None:
     constant = anchor.shape[-1] == lanes and has_constant_weights(anchor)
     if constant and reads_an_input(anchor) and row_taps.applies(anchor):
         algorithms.append("row_taps")
-    if constant and halves_channels(anchor, prologue is not None):
-        algorithms.append("strassen")
+    if constant:
+        algorithms += STRASSEN[: strassen_levels(anchor, prologue is not None)]
     algorithm = d.choose("algorithm", algorithms, default_algorithm(anchor, tuple(algorithms), target))
     if algorithm == "direct":
         direct(s, d, target, anchor, out, conv, prologue)
     elif algorithm == "row_taps":
         taps_of_rows(s, d, target, out, conv)
-    elif algorithm == "strassen":
-        strassen(s, d, target, conv, out)
+    elif algorithm in STRASSEN:
+        strassen(s, d, target, conv, out, 1 + STRASSEN.index(algorithm))
     else:
         winograd(s, d, target, conv, out, int(algorithm.removeprefix("winograd")))
 
@@ -242,8 +245,8 @@ def default_algorithm(anchor: Compute, algorithms: tuple[str, ...], target: Targ
         if name == "row_taps":
             costs[name] = row_taps_cycles(anchor, direct, target)
             continue
-        if name == "strassen":
-            costs[name] = strassen_cycles(anchor, target)
+        if name in STRASSEN:
+            costs[name] = strassen_cycles(anchor, 1 + STRASSEN.index(name), target)
             continue
         size = Size.of(anchor, int(name.removeprefix("winograd")))
         margin = 1.05 if size.inputs <= 49 else 1.1  # a large filter comes from memory in a model
@@ -265,13 +268,13 @@ def winograd_tiles(anchor: Compute, lanes: int, prologue: bool = False) -> list[
     return tile_sizes(taps, stride)
 
 
-def halves_channels(anchor: Compute, prologue: bool) -> bool:
-    """Whether Strassen's algorithm computes this convolution (:mod:`luthier.te.ops.strassen`), and may.
+def strassen_levels(anchor: Compute, prologue: bool) -> int:
+    """How many levels of Strassen's algorithm compute this convolution (:mod:`luthier.te.ops.strassen`), and may.
 
     prologue: the data are a stage that can be inlined in the sums of the image.
     """
-    fits = strassen_ops.applies(anchor) and (prologue or reads_an_input(anchor))
-    return fits and allows(anchor, "strassen")
+    may = (prologue or reads_an_input(anchor)) and allows(anchor, "strassen")
+    return levels_of(anchor) if may else 0
 
 
 def flat_windows(window_y: Window, window_x: Window) -> tuple[Window, Window]:

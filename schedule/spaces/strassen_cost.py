@@ -20,12 +20,18 @@ from .winograd_cost import L3_BYTES_PER_CYCLE, UNHIDDEN, channel_groups, memory_
 INPUT_CYCLES, OUTPUT_CYCLES = 4.0, 1.6
 """What a vector of a sum of the image, or of a product, costs besides the multiplications."""
 
-NEAR_BYTES, DOUBLING_CYCLES = 3072, 1.0
+SECOND_LEVEL = 0.7
+"""How much less it costs at two levels, where what is added stays in registers for longer."""
+
+NEAR_BYTES, DOUBLING_CYCLES, MOST_DOUBLINGS = 3072, 1.0, 3.0
 """What more a vector of a product costs for each doubling of a block's products beyond a few KB: they are to stay in
 the first-level cache, beside what the multiplications read."""
 
 FAR = 1.4
 """How much more sums and products cost where the images do not fit the second-level cache."""
+
+CROWDED = 0.1
+"""How much longer products take where the sums of a block take twice the room that the second-level cache has."""
 
 WIDE = 0.02
 """How much longer a register tile takes for each vector of channels beyond the first."""
@@ -33,8 +39,9 @@ WIDE = 0.02
 MARGIN = 1.01
 """How much faster than the direct products the estimate must be: sums need memory, which neighbours use too."""
 
-LEAST_PAIRS, GOOD_PAIRS, MOST_PAIRS = 5, 7, 32
-"""A block's products are to stay in the first-level cache: measured, larger blocks were slower on all layers."""
+LEAST_CELLS, GOOD_CELLS, MOST_CELLS = 4, 7, (32, 16)
+"""A block's products are to stay in the first-level cache: measured, larger blocks than these, by level, were slower on
+all layers."""
 
 LEAST_TILE = 6
 """Accumulators of a register tile, at least: fewer do not hide the latency of multiply-adds."""
@@ -42,72 +49,84 @@ LEAST_TILE = 6
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """The problem: images, pairs of pixels of each, blocks of ``lanes`` channels in half of the inputs and outputs."""
+    """The problem: levels, images, cells of each, blocks of ``lanes`` channels in a part of the inputs and outputs."""
 
+    levels: int
     images: int
-    pairs: int
+    cells: int
     in_blocks: int
     out_blocks: int
     lanes: int
     stride: int
 
     @staticmethod
-    def of(conv: Compute) -> Size:
+    def of(conv: Compute, levels: int) -> Size:
         n, out_blocks, height, width, lanes = conv.shape
         inputs, strides = cast(int, conv.attrs["in_channels"]), cast(tuple[int, int], conv.attrs["strides"])
-        pairs = -(-height * width // 2)
-        return Size(n, pairs, inputs // lanes // 2, out_blocks // 2, lanes, strides[0] * strides[1])
+        parts = 2**levels
+        cells = -(-height * width // parts)
+        return Size(levels, n, cells, inputs // lanes // parts, out_blocks // parts, lanes, strides[0] * strides[1])
+
+    @property
+    def parts(self) -> int:
+        """Parts of channels, and pixels of a cell."""
+        return 1 << self.levels
+
+    @property
+    def products(self) -> int:
+        """Products of parts."""
+        return cast(int, PRODUCTS**self.levels)
 
     @property
     def filter_bytes(self) -> int:
         """Sums of the weights."""
-        return PRODUCTS * self.in_blocks * self.out_blocks * self.lanes**2 * 4
+        return self.products * self.in_blocks * self.out_blocks * self.lanes**2 * 4
 
     @property
     def read_bytes(self) -> int:
         """The image, with the pixels that a stride leaves out."""
-        return 4 * self.images * self.pairs * self.in_blocks * self.stride * self.lanes * 4
+        return self.parts**2 * self.images * self.cells * self.in_blocks * self.stride * self.lanes * 4
 
     @property
     def written_bytes(self) -> int:
-        return 4 * self.images * self.pairs * self.out_blocks * self.lanes * 4
+        return self.parts**2 * self.images * self.cells * self.out_blocks * self.lanes * 4
 
-    def sums_bytes(self, pairs: int) -> int:
-        """Sums of the image for so many pairs of pixels."""
-        return PRODUCTS * pairs * self.in_blocks * self.lanes * 4
+    def sums_bytes(self, cells: int) -> int:
+        """Sums of the image for so many cells."""
+        return self.products * cells * self.in_blocks * self.lanes * 4
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A way to go through the pixels.
 
-    pairs    pairs of pixels in a block
+    cells    cells in a block
     parts    parts of the output channels; threads share blocks x parts, each makes the sums of the image that it needs
-    tile     pairs and vectors of output channels in a register tile
+    tile     cells and vectors of output channels in a register tile
     group    blocks of output channels that are multiplied before their products are summed
     cycles   estimate of the slowest thread's time
     """
 
-    pairs: int
+    cells: int
     parts: int
     tile: tuple[int, int]
     group: int
     cycles: float
 
 
-def strassen_cycles(conv: Compute, target: Target) -> float:
+def strassen_cycles(conv: Compute, levels: int, target: Target) -> float:
     """Estimated cycles of the whole convolution, by the best plan, and the margin."""
-    return MARGIN * best_plan(Size.of(conv), target).cycles
+    return MARGIN * best_plan(Size.of(conv, levels), target).cycles
 
 
-def pair_options(size: Size) -> list[int]:
-    """Pairs of pixels that a block may have: equal parts of an image, exact ones where there are such of a good size.
+def cell_options(size: Size) -> list[int]:
+    """Cells that a block may have: equal parts of an image, exact ones where there are such of a good size.
 
     An incomplete last block has code of its own, which doubles what compiling takes.
     """
-    shares = [p for p in equal_shares(size.pairs, MOST_PAIRS) if p >= LEAST_PAIRS]
-    exact = [p for p in shares if size.pairs % p == 0]
-    return exact if exact and exact[-1] >= GOOD_PAIRS else shares or [size.pairs]
+    shares = [p for p in equal_shares(size.cells, MOST_CELLS[size.levels - 1]) if p >= LEAST_CELLS]
+    exact = [p for p in shares if size.cells % p == 0]
+    return exact if exact and exact[-1] >= GOOD_CELLS else shares or [size.cells]
 
 
 def part_options(size: Size, target: Target) -> list[int]:
@@ -116,27 +135,27 @@ def part_options(size: Size, target: Target) -> list[int]:
 
 
 @lru_cache(maxsize=4096)
-def best_plan(size: Size, target: Target, pairs: int | None = None, parts: int | None = None) -> Plan:
-    """The plan with the least estimate; ``pairs``, ``parts``: of those that have so many."""
+def best_plan(size: Size, target: Target, cells: int | None = None, parts: int | None = None) -> Plan:
+    """The plan with the least estimate; ``cells``, ``parts``: of those that have so many."""
     plans = [
-        _plan(size, of_pairs, of_parts, tile, target)
-        for of_pairs in (pair_options(size) if pairs is None else [pairs])
+        _plan(size, of_cells, of_parts, tile, target)
+        for of_cells in (cell_options(size) if cells is None else [cells])
         for of_parts in (part_options(size, target) if parts is None else [parts])
-        for tile in _tiles(size, of_pairs, of_parts, target)
+        for tile in _tiles(size, of_cells, of_parts, target)
     ]
     return min(plans, key=lambda plan: plan.cycles)
 
 
-def tile_options(size: Size, pairs: int, parts: int, target: Target) -> list[tuple[int, int]]:
-    """Register tiles (pairs, vectors) for blocks of so many pairs and parts of the output channels: equal shares, exact
+def tile_options(size: Size, cells: int, parts: int, target: Target) -> list[tuple[int, int]]:
+    """Register tiles (cells, vectors) for blocks of so many cells and parts of the output channels: equal shares, exact
     ones where there are such of a good size."""
     tiles = [
         (points, vectors)
-        for _, points, vectors in register_tiles((1,), equal_shares(pairs, MOST_PAIRS), (1, 2, 4), target)
+        for _, points, vectors in register_tiles((1,), equal_shares(cells, cells), (1, 2, 4), target)
         if vectors <= size.out_blocks // parts
     ]
     large = [t for t in tiles if t[0] * t[1] >= LEAST_TILE]
-    return [t for t in large if pairs % t[0] == 0] or large or tiles[-1:]
+    return [t for t in large if cells % t[0] == 0] or large or tiles[-1:]
 
 
 def group_options(size: Size, parts: int, vectors: int) -> list[int]:
@@ -145,35 +164,35 @@ def group_options(size: Size, parts: int, vectors: int) -> list[int]:
     return [g for g in groups if g <= 4] or groups[:1]
 
 
-def _tiles(size: Size, pairs: int, parts: int, target: Target) -> list[tuple[int, int]]:
+def _tiles(size: Size, cells: int, parts: int, target: Target) -> list[tuple[int, int]]:
     """For each number of vectors the register tile with the least estimate for a block."""
-    options = tile_options(size, pairs, parts, target)
+    options = tile_options(size, cells, parts, target)
     by_vectors = [[t for t in options if t[1] == vectors] for vectors in (1, 2, 4)]
-    return [min(tiles, key=lambda t: _step(t, size, pairs, parts, target)) for tiles in by_vectors if tiles]
+    return [min(tiles, key=lambda t: _step(t, size, cells, parts, target)) for tiles in by_vectors if tiles]
 
 
-def _step(tile: tuple[int, int], size: Size, pairs: int, parts: int, target: Target) -> float:
-    """Estimated cycles of one reduction step over a block of pairs and one part of the output channels."""
+def _step(tile: tuple[int, int], size: Size, cells: int, parts: int, target: Target) -> float:
+    """Estimated cycles of one reduction step over a block of cells and one part of the output channels."""
     points, vectors = tile
     return sum(
         of_points * of_vectors * step_cycles(p, v, target) * (1.0 + WIDE * (v - 1))
-        for of_points, p in tile_parts(pairs, points)
+        for of_points, p in tile_parts(cells, points)
         for of_vectors, v in tile_parts(size.out_blocks // parts, vectors)
     )
 
 
-def _plan(size: Size, pairs: int, parts: int, tile: tuple[int, int], target: Target) -> Plan:
+def _plan(size: Size, cells: int, parts: int, tile: tuple[int, int], target: Target) -> Plan:
     """The slowest thread's time: products or the reading of the filter, whichever is longer, and the sums."""
     group = group_options(size, parts, tile[1])[0]
-    blocks = size.images * -(-size.pairs // pairs)
+    blocks = size.images * -(-size.cells // cells)
     taken = -(-blocks * parts // target.threads)  # of the blocks' parts
-    share = min(1.0, taken * pairs / (parts * size.images * size.pairs))  # of all products
-    full = sum(count * _step(tile, size, part, parts, target) for count, part in tile_parts(size.pairs, pairs))
-    products = PRODUCTS * size.in_blocks * size.lanes * size.images * parts * full * share
+    share = min(1.0, taken * cells / (parts * size.images * size.cells))  # of all products
+    full = sum(count * _step(tile, size, part, parts, target) for count, part in tile_parts(size.cells, cells))
+    products = size.products * size.in_blocks * size.lanes * size.images * parts * full * share
     far = 1.0 if size.read_bytes + size.written_bytes <= target.l2_bytes else FAR
-    doublings = log2(max(1.0, PRODUCTS * pairs * group * size.lanes * 4 / NEAR_BYTES))
-    of_output = OUTPUT_CYCLES + DOUBLING_CYCLES * min(doublings, 3.0)
-    sums = PRODUCTS * size.images * size.pairs * share * far
+    doublings = log2(max(1.0, size.products * cells * group * size.lanes * 4 / NEAR_BYTES))
+    of_output = OUTPUT_CYCLES + DOUBLING_CYCLES * min(doublings, MOST_DOUBLINGS)
+    sums = size.products * size.images * size.cells * share * far * SECOND_LEVEL ** (size.levels - 1)
     sums *= INPUT_CYCLES * size.in_blocks * parts + of_output * size.out_blocks
     memory = memory_bytes_per_cycle(target)
     first, again = (
@@ -182,7 +201,8 @@ def _plan(size: Size, pairs: int, parts: int, tile: tuple[int, int], target: Tar
     )
     of_parts = min(taken, parts)  # of the output channels: each is read for the first time once
     filters = of_parts * first + (taken - of_parts) * again
-    crowded = size.sums_bytes(pairs) / (0.8 * target.l2_bytes) - 1.0
-    products *= 1.0 + 0.3 * min(max(crowded, 0.0), 1.0)
-    cycles = max(products, filters) + UNHIDDEN * 3 / 7 * of_parts * first  # beyond what the direct products read
-    return Plan(pairs, parts, tile, group, cycles + sums)
+    extra = 1.0 - 4**size.levels / size.products  # of what is read, beyond what the direct products read
+    crowded = size.sums_bytes(cells) / (0.8 * target.l2_bytes) - 1.0
+    products *= 1.0 + CROWDED * min(max(crowded, 0.0), 1.0)
+    cycles = max(products, filters) + UNHIDDEN * extra * of_parts * first
+    return Plan(cells, parts, tile, group, cycles + sums)

@@ -133,7 +133,7 @@ def conv(
     if out_block:
         names = [names[0], "oc_o", *names[2:], "oc_i"]
     result = compute(shape, named(body, names), name, tag=tag, attrs=attrs)
-    if exact and (strassen.applies(result) or winograd.applies(result)):
+    if exact and (strassen.levels_of(result) or winograd.applies(result)):
         return replace(result, attrs={**result.attrs, "accuracy": "exact"})
     return result
 

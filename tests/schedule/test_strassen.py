@@ -11,11 +11,11 @@ from luthier.errors import ScheduleError
 from luthier.schedule import Default, Random, Schedule, instantiate
 from luthier.schedule.cost import arithmetic
 from luthier.schedule.spaces.common import equal_shares
-from luthier.schedule.spaces.strassen_cost import Size, best_plan, pair_options, part_options
+from luthier.schedule.spaces.strassen_cost import Size, best_plan, cell_options, part_options
 
 CASES = {
     "even": {"size": (4, 6)},
-    "odd, residual": {"size": (7, 7), "residual": True, "outputs": 96},
+    "odd, residual": {"size": (5, 3), "residual": True, "outputs": 96},
     "one pixel": {"size": (1, 1)},
     "two pixels": {"size": (2, 1)},
     "two images": {"size": (5, 3), "batch": 2, "channels": 64},
@@ -25,42 +25,49 @@ CASES = {
 }
 
 
-def workload_of(name, target):
+LEVELS = {"strassen": 1, "strassen2": 2}
+
+
+def workload_of(name, target, levels):
     lanes = target.lanes()
-    options = {"channels": 2 * lanes, "outputs": 2 * lanes, **CASES[name]}
+    options = {"channels": 32, "outputs": 32, **CASES[name]}
+    options |= {c: max(options[c] * levels, lanes * 2**levels) for c in ("channels", "outputs")}
     return conv_relu(kernel=(1, 1), pad=0, block=lanes, **options)
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("algorithm", LEVELS)
 @pytest.mark.parametrize("target", ["x86-64-v2", "x86-64-v3", "x86-64-v4"])
-def test_defaults(name, target):
-    workload = workload_of(name, TARGETS[target])
-    pairs = pair_options(Size.of(workload.anchor))
-    for chosen in ({}, {"pairs": pairs[0]}, {"pairs": pairs[-1], "channel_parts": 1}):
-        schedule = instantiate(workload, Choosing(algorithm="strassen", **chosen), TARGETS[target])
-        assert schedule.decisions["algorithm"] == "strassen"
+def test_defaults(name, target, algorithm):
+    workload = workload_of(name, TARGETS[target], LEVELS[algorithm])
+    size = Size.of(workload.anchor, LEVELS[algorithm])
+    for chosen in ({}, {"cells": cell_options(size)[0], "channel_parts": 1}):
+        schedule = instantiate(workload, Choosing(algorithm=algorithm, **chosen), TARGETS[target])
+        assert schedule.decisions["algorithm"] == algorithm
         check(schedule, TARGETS[target], TARGETS[target].threads)
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("algorithm", LEVELS)
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_random_schedules(name, threads):
+def test_random_schedules(name, threads, algorithm):
     target = named_target("x86-64-v4", threads=threads)
 
     class Strassen(Random):
         def pick(self, decision, options, default):
-            return options.index("strassen") if decision == "algorithm" else super().pick(decision, options, default)
+            return options.index(algorithm) if decision == "algorithm" else super().pick(decision, options, default)
 
-    for seed in range(4):
-        schedule = instantiate(workload_of(name, target), Strassen(random.Random(seed)), target)
-        assert schedule.decisions["algorithm"] == "strassen"
-        check(schedule, target, threads)
+    for seed in range(4 - threads):
+        workload = workload_of(name, target, LEVELS[algorithm])
+        check(instantiate(workload, Strassen(random.Random(seed)), target), target, threads)
 
 
 @pytest.mark.parametrize("name", ["odd, residual", "two images", "prologue"])
-def test_loops_stay_in_bounds(name):
+@pytest.mark.parametrize("algorithm", LEVELS)
+def test_loops_stay_in_bounds(name, algorithm):
     target = TARGETS["x86-64-v4"]
-    schedule = instantiate(workload_of(name, target), Choosing(algorithm="strassen"), target)
+    workload = workload_of(name, target, LEVELS[algorithm])
+    schedule = instantiate(workload, Choosing(algorithm=algorithm), target)
     check_loops(schedule, target, threads=2)
 
 
@@ -88,7 +95,7 @@ def test_it_computes_less():
 def test_the_estimate_decides_where_it_pays(channels, outputs, size, gains, threads):
     target = named_target("x86-64-v4", threads=threads)
     workload = conv_relu(channels=channels, outputs=outputs, size=(size, size), kernel=(1, 1), pad=0)
-    assert (instantiate(workload, Default(), target).decisions["algorithm"] == "strassen") == gains
+    assert (instantiate(workload, Default(), target).decisions["algorithm"] in LEVELS) == gains
 
 
 def test_exact_and_ragged_convolutions_stay_as_they_are():
@@ -111,14 +118,14 @@ def test_equal_shares(extent, most):
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 55, 4096])
 def test_blocks_are_small_whatever_the_image(size):
     conv = conv_relu(channels=32, outputs=32, size=(size, size), kernel=(1, 1), pad=0).stages[0]
-    options = pair_options(Size.of(conv))
+    options = cell_options(Size.of(conv, 1))
     assert options and all(p <= 32 for p in options)
 
 
 def test_plans_share_out_a_small_image_by_channels():
     conv = conv_relu(channels=512, outputs=2048, size=(7, 7), kernel=(1, 1), pad=0).stages[0]
-    size = Size.of(conv)
+    size = Size.of(conv, 1)
     assert best_plan(size, named_target("x86-64-v4", threads=1)).parts == 1
     two = named_target("x86-64-v4", threads=2)
     plan = best_plan(size, two)
-    assert plan.parts == 2 and plan.pairs in pair_options(size) and plan.parts in part_options(size, two)
+    assert plan.parts == 2 and plan.cells in cell_options(size) and plan.parts in part_options(size, two)
