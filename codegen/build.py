@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -45,33 +45,46 @@ def build_kernel(
             prepare, layout = _preparation(schedule, source), None
         params.append(_param(buffer, layout, prepare))
     metadata = {"decisions": dict(schedule.decisions), "flops": arithmetic(schedule)}
-    return _compiled(fn, params, metadata, target, most_lines)
+    text = emit.emit_function(fn, target)
+    if most_lines is not None and (lines := text.count("\n")) > most_lines:
+        raise ScheduleError(f"the code is {lines} lines long, and at most {most_lines} are allowed; unroll less")
+    return _kernel(fn, params, metadata, llvm.compile_object(text, target))
 
 
 def _preparation(schedule: Schedule, source: Placeholder) -> Kernel:
     """What computes the constant that a kernel reads in place of ``source``; kernels that share it share its symbol."""
+    position = schedule.workload.inputs.index(source)
+    steps = repr((schedule.names, schedule.preparation_steps(source)))
+    return _prepared(_Preparation(schedule.workload.key, position, steps, schedule, source))
+
+
+@dataclass(frozen=True, slots=True)
+class _Preparation:
+    """A constant input with what is computed from it; equal where the same steps made it of the same workload."""
+
+    workload: str
+    position: int
+    steps: str
+    schedule: Schedule = field(compare=False)
+    source: Placeholder = field(compare=False)
+
+
+@lru_cache(maxsize=32)
+def _prepared(asked: _Preparation) -> Kernel:
+    """Kept for a few: candidates for one convolution transform its filter in few ways."""
     target = host_target(1)  # it runs where the model is built, whatever the target
-    fn = pipeline.lower_preparation(schedule, source, target, "prepare")
-    symbol = f"prepare_{hashlib.sha256(emit.emit_function(fn, target).encode()).hexdigest()[:16]}"
-    return _compiled(replace(fn, name=symbol), [_param(b) for b in fn.params], {}, target, kept=True)
+    fn = pipeline.lower_preparation(asked.schedule, asked.source, target, "prepare")
+    unnamed = emit.emit_function(fn, target)
+    symbol = f"prepare_{hashlib.sha256(unnamed.encode()).hexdigest()[:16]}"
+    text = unnamed.replace(f"@{fn.name}(", f"@{symbol}(", 1)
+    params = [_param(b) for b in fn.params]
+    return _kernel(replace(fn, name=symbol), params, {}, llvm.compile_object(text, target))
 
 
-def _compiled(
-    fn: Function,
-    params: list[Param],
-    metadata: dict[str, Any],
-    target: Target,
-    most_lines: int | None = None,
-    *,
-    kept: bool = False,
-) -> Kernel:
-    """kept: the object code is one that others may ask for soon."""
-    text = emit.emit_function(fn, target)
-    if most_lines is not None and (lines := text.count("\n")) > most_lines:
-        raise ScheduleError(f"the code is {lines} lines long, and at most {most_lines} are allowed; unroll less")
+def _kernel(fn: Function, params: list[Param], metadata: dict[str, Any], object_code: bytes) -> Kernel:
     return Kernel(
         symbol=fn.name,
-        object_code=_kept_object_code(text, target) if kept else llvm.compile_object(text, target),
+        object_code=object_code,
         params=tuple(params),
         outputs=fn.outputs,
         shared_bytes=_scratch_bytes(fn.shared),
@@ -80,12 +93,6 @@ def _compiled(
         in_place=fn.in_place,
         metadata=metadata,
     )
-
-
-@lru_cache(maxsize=32)
-def _kept_object_code(text: str, target: Target) -> bytes:
-    """Kept for a few modules: candidates for one convolution transform its filter in few ways."""
-    return llvm.compile_object(text, target)
 
 
 def _param(buffer: Buffer, layout: BlockedLayout | None = None, prepare: Kernel | None = None) -> Param:

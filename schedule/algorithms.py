@@ -14,7 +14,7 @@ from ..te.ops.winograd import winograd
 from ..te.tensor import Compute, Placeholder, Source
 from .stage import Stage
 from .state import ScheduleState, StageLike
-from .trace import primitive
+from .trace import Step, primitive
 
 ALGORITHMS: Mapping[str, Callable[..., Compute]] = {
     "flat": flat,
@@ -108,6 +108,13 @@ class Algorithms(ScheduleState):
         """The stages that run when the model is built to make ``result``, producers first."""
         needed = self._needed_by(result)
         return [s for s in self.live_stages() if s in needed]
+
+    def preparation_steps(self, source: Placeholder) -> list[Step]:
+        """The steps that what stands in for a constant input may depend on: all but those of the kernel's stages."""
+        result = self.precomputed_for(source)
+        needed = [] if result is None else self._needed_by(result)
+        others = {s.name for s in self.live_stages() if s not in needed}
+        return [step for step in self.trace if step.arguments.get("stage") not in others]
 
     def _needed_by(self, stage: Stage) -> list[Stage]:
         """A stage and every live stage that it depends on."""
