@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -30,6 +30,12 @@ class Candidate:
     features: Features | None = field(default=None, repr=False)
     trial: int = 0
     predicted: float | None = None
+
+    def but(self, **changes: Any) -> Candidate:
+        """The same schedule with other features, trial or prediction; the hashes that were computed stay."""
+        changed = replace(self, **changes)
+        changed.__dict__.update({k: v for k, v in self.__dict__.items() if k in ("hash", "schedule_hash")})
+        return changed
 
     @cached_property
     def hash(self) -> str:

@@ -16,7 +16,7 @@ import random
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -140,7 +140,7 @@ class Searcher(ABC):
         features = extract(schedule, self.context.target)
         if self.proposed and code_bytes(features) > self._code_limit(schedule.decisions):
             return None
-        return replace(made, features=features)
+        return made.but(features=features)
 
     def _code_limit(self, decisions: Decisions) -> float:
         """How much code a schedule of these decisions' algorithm may have."""
@@ -165,7 +165,7 @@ class Searcher(ABC):
             and self.context.cost_model.ready(self.context.task.key)
         ):
             predicted = next((s for s in self.scores([candidate]) if math.isfinite(s)), None)
-        numbered = replace(candidate, trial=self.proposed, predicted=predicted)
+        numbered = candidate.but(trial=self.proposed, predicted=predicted)
         self.proposed += 1
         return numbered
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -183,7 +182,7 @@ class EvolutionarySearch(Searcher):
             arm = algorithm_of(candidate.decisions)
             # before an arm was measured, its best candidate's place among all says what it promises
             promise.setdefault(arm, 1.0 - place / len(ranked))
-            queues[arm].append(replace(candidate, predicted=score if math.isfinite(score) else None))
+            queues[arm].append(candidate.but(predicted=score if math.isfinite(score) else None))
         tried = Counter(algorithm_of(o.candidate.decisions) for o in self._measured)
         for arm in tried:
             promise[arm] = self._best_rate(arm)
