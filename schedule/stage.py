@@ -126,8 +126,11 @@ class Stage:
 
     def _resolve(self, e: Expr, axes: dict[Var, LoopAxis] | None = None) -> Expr:
         """Bring an offset that compute_at found up to date with what the consumers' axes became since."""
+        used = free_vars(e)
+        if not used:
+            return e
         axes = self._consumers_axes() if axes is None else axes
-        return substitute(e, {v: value(axes[v]) for v in free_vars(e) if v in axes})
+        return substitute(e, {v: value(axes[v]) for v in used if v in axes})
 
     def _consumers_axes(self) -> dict[Var, LoopAxis]:
         axes: dict[Var, LoopAxis] = {}
