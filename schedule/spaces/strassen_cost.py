@@ -6,7 +6,7 @@ Cycles are of one full-width multiply-add on one core; rates and factors were fi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import log2
 from typing import cast
@@ -36,8 +36,8 @@ CROWDED = 0.1
 WIDE = 0.02
 """How much longer a register tile takes for each vector of channels beyond the first."""
 
-MARGIN = 1.01
-"""How much faster than the direct products the estimate must be: sums need memory, which neighbours use too."""
+MARGIN = (1.01, 1.03)
+"""How much faster than the direct products the estimate must be, by level: sums need memory, which neighbours use too."""
 
 LEAST_CELLS, GOOD_CELLS, MOST_CELLS = 4, 7, (32, 16)
 """A block's products are to stay in the first-level cache: measured, larger blocks than these, by level, were slower on
@@ -116,7 +116,7 @@ class Plan:
 
 def strassen_cycles(conv: Compute, levels: int, target: Target) -> float:
     """Estimated cycles of the whole convolution, by the best plan, and the margin."""
-    return MARGIN * best_plan(Size.of(conv, levels), target).cycles
+    return MARGIN[levels - 1] * best_plan(Size.of(conv, levels), target).cycles
 
 
 def cell_options(size: Size) -> list[int]:
@@ -194,15 +194,15 @@ def _plan(size: Size, cells: int, parts: int, tile: tuple[int, int], target: Tar
     of_output = OUTPUT_CYCLES + DOUBLING_CYCLES * min(doublings, MOST_DOUBLINGS)
     sums = size.products * size.images * size.cells * share * far * SECOND_LEVEL ** (size.levels - 1)
     sums *= INPUT_CYCLES * size.in_blocks * parts + of_output * size.out_blocks
-    memory = memory_bytes_per_cycle(target)
+    crowded = size.sums_bytes(cells) / (0.8 * target.l2_bytes) - 1.0
+    products *= 1.0 + CROWDED * min(max(crowded, 0.0), 1.0)
+    memory = memory_bytes_per_cycle(replace(target, threads=min(parts, target.threads)))  # one reads for all
     first, again = (
         size.filter_bytes / parts / (L3_BYTES_PER_CYCLE if size.filter_bytes < near else memory)
         for near in (target.l2_bytes, target.l3_bytes // 2)
     )
-    of_parts = min(taken, parts)  # of the output channels: each is read for the first time once
-    filters = of_parts * first + (taken - of_parts) * again
+    of_parts = min(-(-taken // (blocks // size.images)), parts)  # each is read for the first time once
+    cycles = of_parts * max(products / taken, first) + (taken - of_parts) * max(products / taken, again)
     extra = 1.0 - 4**size.levels / size.products  # of what is read, beyond what the direct products read
-    crowded = size.sums_bytes(cells) / (0.8 * target.l2_bytes) - 1.0
-    products *= 1.0 + CROWDED * min(max(crowded, 0.0), 1.0)
-    cycles = max(products, filters) + UNHIDDEN * extra * of_parts * first
+    cycles += UNHIDDEN * extra * of_parts * first
     return Plan(cells, parts, tile, group, cycles + sums)
