@@ -37,7 +37,7 @@ WIDE = 0.02
 """How much longer a register tile takes for each vector of channels beyond the first."""
 
 MARGIN = (1.01, 1.03)
-"""How much faster than the direct products the estimate must be, by level: sums need memory, which neighbours use too."""
+"""By level, how much faster than the direct products the estimate must be: sums need memory, and neighbours do too."""
 
 LEAST_CELLS, GOOD_CELLS, MOST_CELLS = 4, 7, (32, 16)
 """A block's products are to stay in the first-level cache: measured, larger blocks than these, by level, were slower on
