@@ -9,6 +9,7 @@ read, and prefetched panel by panel.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ...target import Target
 from ...te.tensor import Compute
@@ -45,6 +46,26 @@ class Choice:
     output_ahead: bool
 
 
+class Stages(NamedTuple):
+    """The stages of :mod:`luthier.te.ops.strassen`; those of the first of two levels are None where there is one."""
+
+    input: Stage
+    filter: Stage
+    product: Stage
+    halves: Stage | None = None
+    filter_halves: Stage | None = None
+    sums: Stage | None = None
+
+    @staticmethod
+    def of(s: Schedule, conv: Stage, levels: int) -> Stages:
+        """Let ``conv`` be computed by so many levels."""
+        stages = s.use_algorithm(conv, "strassen", {"levels": levels})
+        if levels == 1:
+            return Stages(*stages)
+        halves, data, filter_halves, kernel, product, sums = stages
+        return Stages(data, kernel, product, halves, filter_halves, sums)
+
+
 def choose(d: Decider, size: Size, target: Target) -> Choice:
     """Ask for the decisions, with the estimate's best as the defaults."""
     cells = d.choose("cells", cell_options(size), best_plan(size, target).cells)
@@ -67,7 +88,7 @@ def strassen(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, l
     """Schedule ``conv``, a stage that ``out`` reads element by element, by Strassen's algorithm."""
     size = Size.of(conv.tensor, levels)
     source = conv.tensor.inputs()[0]
-    halves, data, filter_halves, kernel, product, sums = _stages(s, conv, levels)
+    data, kernel, product, halves, filter_halves, sums = Stages.of(s, conv, levels)
     s.compute_inline(conv)
     if isinstance(source, Compute):  # each element is read in one place
         s.compute_inline(source)
@@ -107,18 +128,6 @@ def strassen(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, l
 
 
 # ---------------------------------------------------------------------------------------- parts
-
-
-def _stages(
-    s: Schedule, conv: Stage, levels: int
-) -> tuple[Stage | None, Stage, Stage | None, Stage, Stage, Stage | None]:
-    """The stages of both levels (:mod:`luthier.te.ops.strassen`); with one level there are no sums of sums."""
-    stages = s.use_algorithm(conv, "strassen", {"levels": levels})
-    if levels == 1:
-        data, kernel, product = stages
-        return None, data, None, kernel, product, None
-    halves, data, filter_halves, kernel, product, sums = stages
-    return halves, data, filter_halves, kernel, product, sums
 
 
 def _cut_tails(s: Schedule, out: Stage, blocks: LoopAxis, within: LoopAxis, size: Size, ragged: bool) -> None:
@@ -165,8 +174,6 @@ def _sum_filter(s: Schedule, halves: Stage | None, kernel: Stage, c: Choice, lan
         s.compute_at(halves, kernel, inputs)
         *around, half_lane, depth = halves.roots
         s.reorder(halves, [depth, *around, half_lane])
-        for axis in around:
-            s.unroll(halves, axis)
-        s.vectorize(halves, half_lane)
+        mark_tile(s, halves, around, half_lane)
     mark_tile(s, kernel, which, lane)
     s.precompute(kernel)
