@@ -203,6 +203,7 @@ class _Lowering:
     def _unswitched(self, value: Expr, scope: Scope) -> tuple[Expr | None, Expr]:
         """All conditions of selects that are decided here, as one, and the value where it holds."""
         decided: list[Expr] = []
+        done: dict[Expr, Expr] = {}
 
         def without(e: Expr) -> Expr | None:
             if not isinstance(e, Select):
@@ -210,10 +211,10 @@ class _Lowering:
             parts = [scope.simplify(c) for c in split_conjuncts(e.condition)]
             left = [p for p in parts if not all(map(scope.binds, self.vars(p)))]
             decided.extend(p for p in parts if p not in left)
-            chosen = rewrite(e.a, without)
-            return select(all_of(*left), chosen, rewrite(e.b, without)) if left else chosen
+            chosen = rewrite(e.a, without, done)
+            return select(all_of(*left), chosen, rewrite(e.b, without, done)) if left else chosen
 
-        under = rewrite(value, without)
+        under = rewrite(value, without, done)
         condition = scope.simplify(all_of(*decided))
         return (None, value) if isinstance(condition, Const) else (condition, under)
 
@@ -457,15 +458,20 @@ class _Lowering:
 
     def _store(self, target: tuple[Buffer, tuple[Expr, ...]], value: Expr, scope: Scope) -> Stmt:
         buffer, indices = target
-        located = rewrite(substitute(value, scope.values), lambda e: self._located(e, scope))
+        located = self._located(substitute(value, scope.values), scope)
         return Store(buffer, tuple(scope.simplify(i) for i in indices), simplify(located, scope.bounds))
 
-    def _located(self, e: Expr, scope: Scope) -> Expr | None:
-        """Turn a read of a tensor into a read of its buffer."""
-        if not isinstance(e, Read):
-            return None
-        inner = tuple(rewrite(i, lambda x: self._located(x, scope)) for i in e.indices)
-        if isinstance(e.source, Buffer):
-            return Read(e.source, tuple(scope.simplify(i) for i in inner), e.dtype)
-        buffer, indices = self._locate(e.source, inner, scope)
-        return Read(buffer, tuple(scope.simplify(i) for i in indices), e.dtype)
+    def _located(self, value: Expr, scope: Scope) -> Expr:
+        """Turn reads of tensors into reads of their buffers."""
+        done: dict[Expr, Expr] = {}
+
+        def located(e: Expr) -> Expr | None:
+            if not isinstance(e, Read):
+                return None
+            indices = tuple(rewrite(i, located, done) for i in e.indices)
+            if isinstance(e.source, Buffer):
+                return Read(e.source, tuple(scope.simplify(i) for i in indices), e.dtype)
+            buffer, indices = self._locate(e.source, indices, scope)
+            return Read(buffer, tuple(scope.simplify(i) for i in indices), e.dtype)
+
+        return rewrite(value, located, done)

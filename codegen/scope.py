@@ -24,6 +24,7 @@ class Scope:
     bounds: dict[Var, tuple[int, int]] = field(default_factory=dict)
     values: dict[Var, Expr] = field(default_factory=dict)
     buffers: dict[Source, tuple[Buffer, tuple[Expr, ...]]] = field(default_factory=dict)
+    _simplest: dict[Expr, Expr] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def ranged(self, var: Var, low: int, high: int) -> Scope:
         """Know that ``low <= var < high``; a range of one value makes the variable a constant."""
@@ -37,7 +38,10 @@ class Scope:
 
     def simplify(self, e: Expr) -> Expr:
         """Bring an expression into its simplest form here."""
-        return simplify(substitute(e, self.values), self.bounds)
+        found = self._simplest.get(e)
+        if found is None:
+            found = self._simplest[e] = simplify(substitute(e, self.values), self.bounds)
+        return found
 
 
 def ranges(axis: LoopAxis) -> list[tuple[int, int]]:

@@ -495,12 +495,13 @@ def rebuild(e: Expr, parts: Sequence[Expr]) -> Expr:
             return Reduce(e.combiner, parts[0], e.axes, parts[1] if len(parts) > 1 else None, e.dtype)
 
 
-def rewrite(e: Expr, fn: Callable[[Expr], Expr | None]) -> Expr:
+def rewrite(e: Expr, fn: Callable[[Expr], Expr | None], done: dict[Expr, Expr] | None = None) -> Expr:
     """Replace nodes top-down: where ``fn`` returns a node it stands instead, and is not entered.
 
-    Returns the same object where nothing changed. A node that occurs several times is visited once, and stays one node.
+    Returns the same object where nothing changed. A node that occurs several times is visited once, and stays one node,
+    in all calls that are given the same ``done``.
     """
-    return _rewritten(e, fn, {})
+    return _rewritten(e, fn, {} if done is None else done)
 
 
 def _rewritten(e: Expr, fn: Callable[[Expr], Expr | None], done: dict[Expr, Expr]) -> Expr:
