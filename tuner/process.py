@@ -58,6 +58,10 @@ class _Gone(Exception):
     """The worker closed its end of the pipe."""
 
 
+class _KilledAtStart(TuningError):
+    """A SIGKILL that was not the parent's met the worker before it was ready."""
+
+
 class _TooLate(Exception):
     """The deadline passed."""
 
@@ -105,7 +109,7 @@ class Worker:
             raise TuningError(f"the worker process ({self.role}) was ended")
         if self._jobs >= self.recycle_after or self._has_grown():
             self.close()
-        process = self._process or self._start()
+        process = self._process or self._started()
         self._jobs += 1
         message = pickle.dumps((key, None if key in self._known else data, job), pickle.HIGHEST_PROTOCOL)
         self._known.add(key)
@@ -180,6 +184,13 @@ class Worker:
 
     # ------------------------------------------------------------------ starting
 
+    def _started(self) -> subprocess.Popen[bytes]:
+        """A new worker that is ready; one that somebody kills before it is gets a second chance."""
+        try:
+            return self._start()
+        except _KilledAtStart:
+            return self._start()
+
     def _start(self) -> subprocess.Popen[bytes]:
         root = str(Path(errors.__file__).parent.parent)
         environment = {
@@ -214,9 +225,11 @@ class Worker:
             raise TuningError(f"the worker process ({self.role}) was ended")
         try:
             self._read_reply(process, self._clock() + START_TIMEOUT_S)
-        except (_Gone, _TooLate):
+        except (_Gone, _TooLate) as e:
+            by_others = isinstance(e, _Gone) and _exit_code(process) == -signal.SIGKILL and not self._killed
             self.close()
-            raise TuningError(f"a worker process ({self.role}) cannot be started: {self._last_output()}") from None
+            error = f"a worker process ({self.role}) cannot be started: {self._last_output()}"
+            raise (_KilledAtStart if by_others else TuningError)(error) from None
         self._first_bytes = _resident_bytes(process.pid)
         return process
 
@@ -271,10 +284,7 @@ class Worker:
     def _post_mortem(self) -> Failure:
         process = self._process
         assert process is not None
-        try:
-            code = process.wait(1.0)
-        except subprocess.TimeoutExpired:
-            code = None  # it closed the pipe, or sent nonsense, but lives
+        code = _exit_code(process)
         self.close()
         output = self._last_output()
         lower = output.lower()
@@ -309,6 +319,14 @@ def _signal(process: subprocess.Popen[bytes] | None, number: signal.Signals) -> 
     if process is not None and process.returncode is None:  # not waited for yet, so the number is still its own
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)  # it leads a session of its own
+
+
+def _exit_code(process: subprocess.Popen[bytes]) -> int | None:
+    """How a worker ended that closed its pipe; None where it lives, and sent nonsense."""
+    try:
+        return process.wait(1.0)
+    except subprocess.TimeoutExpired:
+        return None
 
 
 def _drain(stream: IO[bytes], kept: deque[bytes]) -> None:

@@ -54,6 +54,33 @@ def test_answers_and_task_data_is_sent_once(worker):
     assert worker.starts == 1
 
 
+def killed_at_start(worker, times):
+    """Kill the process of a worker as soon as there is one, so many times, from another thread."""
+
+    def kill():
+        for n in range(times):
+            wait_for(lambda n=n: worker.starts > n)
+            os.kill(worker._process.pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    return thread
+
+
+def test_one_that_is_killed_while_it_starts_is_started_again(worker):
+    thread = killed_at_start(worker, 1)
+    assert call(worker, "echo", 1) == Answer(("the task", 1))
+    thread.join()
+    assert worker.starts == 2
+
+
+def test_one_that_is_always_killed_while_it_starts_is_an_error(worker):
+    thread = killed_at_start(worker, 2)
+    with pytest.raises(TuningError, match="cannot be started"):
+        call(worker, "echo", 1)
+    thread.join()
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="the system has no scheduling policies")
 def test_one_in_the_background_gives_way_and_another_does_not(worker, monkeypatch):
     background = Worker("echo_roles:Echo", background=True)
