@@ -101,7 +101,7 @@ class Measurer(AbstractMeasurer):
 
     @property
     def capacity(self) -> int:
-        return max(16, 2 * len(self._builders) + self.group)
+        return max(16, 4 * (len(self._builders) + self.group))
 
     def set_best(self, task: TuningTask, best_s: float) -> None:
         """Tell what is already known: only a faster candidate is checked, a much slower one is sampled less."""

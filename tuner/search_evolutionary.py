@@ -31,8 +31,8 @@ CODE_PRICE = 0.01
 """The rate by which a candidate must be better for each time that its code doubles beyond ``CHEAP_BYTES``."""
 CHEAP_BYTES = 2048
 POOL = 1024
-FIRST_POOL = 96
-BROOD = 16
+FIRST_POOL = 80
+BROOD = 12
 GENERATIONS = 2
 ELITE = 24
 RANDOM_SHARE = 0.06
@@ -60,6 +60,7 @@ class EvolutionarySearch(Searcher):
         self._centre = ""
         self._since_better = 0
         self._gain: float | None = None
+        self._gain_of = 0  # how much was measured when it was computed
         self.observe(context.known)
 
     def observe(self, results: Sequence[Observation]) -> None:
@@ -67,11 +68,13 @@ class EvolutionarySearch(Searcher):
         before = self._best[0].run_s if self._best else math.inf
         self._best = sorted([*self._best, *good], key=lambda r: r.run_s)[:ELITE]
         self._measured += results
-        self._gain = None
         if good and self._best[0].run_s < (1.0 - WORTH_NOTING) * before:
             self._since_better = 0
+            self._gain = None
         else:
             self._since_better += len(results)
+        if len(self._measured) >= self._gain_of + NEXT_TRIALS:
+            self._gain = None
 
     def generate(self, n: int) -> Iterable[Candidate]:
         """Yield the population by the model's belief and the algorithms' promise; then random ones.
@@ -91,7 +94,7 @@ class EvolutionarySearch(Searcher):
         if not self.context.cost_model.ready(self.context.task.key):
             return None
         if self._gain is None:
-            self._gain = self._expected_gain()
+            self._gain, self._gain_of = self._expected_gain(), len(self._measured)
         return self._gain
 
     # ------------------------------------------------------------------ the population

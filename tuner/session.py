@@ -184,7 +184,7 @@ class _Session:
                 return "budget"
             state = self.scheduler.next() if left is None or left > 0 else None
             # what waits is proposed without what the last batch tells; with other tasks to turn to, that costs little
-            ahead = self.measurer.capacity // (1 if len(self.states) > 1 else 2)
+            ahead = self.measurer.capacity // (1 if len(self.states) > 1 else 4)
             if state is not None and self.measurer.pending <= ahead:
                 submitted = self._submit(state, BATCH if left is None else min(BATCH, left))
                 left = None if left is None else left - submitted
