@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import pickle
-import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -25,8 +24,11 @@ from .process import Answer, Failure, Outcome, Worker
 from .record import Status, relative_spread
 from .task import TuningTask
 
-MOST_DRIFT = 1.5
-"""What neighbours of a shared machine, and its clock, may change; more than this is no matter of pace."""
+SUDDEN = 1.5
+"""A race in which everything takes so much longer than in the last one is run once more."""
+
+MOST_CHANGE = 2.5
+"""What neighbours of a shared machine, its clock, and two threads on one core may change; more is no matter of pace."""
 
 WORTH_TRYING = 0.01
 """The fraction by which a candidate must seem faster than the best so far to be timed against it."""
@@ -67,36 +69,36 @@ class TaskState:
     """What measurement knows of a task.
 
     data       the pickled workload
-    best_s     time of the best verified candidate, incumbent: its code, if it was measured here, and its times since
+    best_s     time of the best verified candidate, incumbent: its code, if it was measured here
+    anchor     the first incumbent, as a rule the default schedule, and its time: all noted times are relative to it. If
+               each best were timed against the one before it, whose time is partly luck, they would sink from best to
+               best; and a machine may run twice as fast for minutes as it did when a time was noted
+    last_pace  of the last race
     finalists  built candidates by hash: the default schedule, the best for a time, and what was built to be compared
     """
 
     data: bytes
     best_s: float = math.inf
     incumbent: Built | None = None
-    times_s: list[float] = field(default_factory=list)
+    anchor: Built | None = None
+    anchor_s: float = math.inf
+    last_pace: float = 1.0
     reference: list[Array] | Failure | None = None
     reference_is_clean: bool = False
     finalists: dict[str, Built] = field(default_factory=dict)
     verified: set[str] = field(default_factory=set)
 
     def set_best(self, best_s: float, incumbent: Built | None = None) -> None:
-        """Tell what is the best from now on."""
-        self.best_s, self.incumbent, self.times_s = best_s, incumbent, [best_s]
+        """Tell what is the best from now on; the first that is measured here is what all others' times refer to."""
+        self.best_s, self.incumbent = best_s, incumbent
+        if self.anchor is None and incumbent is not None:
+            self.anchor, self.anchor_s = incumbent, best_s
 
     def pace(self, incumbent: Sequence[float]) -> float:
-        """How much longer everything takes than usual, by the incumbent's times now; 1 where it was not measured.
-
-        What is usual is the median of all its times. Its first one was the lowest of many, and partly luck: if later
-        times were given against that, and theirs were so in turn, all would sink from best to best.
-        """
+        """How much longer everything takes than usual, by the incumbent's times now; 1 where it was not measured."""
         if self.incumbent is None or not incumbent:
             return 1.0
-        pace = min(incumbent) / self.best_s
-        if pace < MOST_DRIFT:
-            self.times_s.append(min(incumbent))
-            self.best_s = statistics.median(self.times_s)
-        return min(max(pace, 1.0 / MOST_DRIFT), MOST_DRIFT)
+        return pace_of(incumbent, self.best_s)
 
 
 class Bench:
@@ -142,8 +144,9 @@ class Bench:
                 return [failed(task, candidate, outcome, Status.RUN_ERROR, "the run", one_built.build_s)]
             timings: Timings = outcome.value
             pace = state.pace(timings.incumbent)
-            if pace < MOST_DRIFT:  # else two threads may have shared a core
+            if pace < SUDDEN * state.last_pace:  # else two threads may have shared a core
                 break
+        state.last_pace = pace
         times = [tuple(t / pace for t in run_s) for run_s in timings.candidates]
         # the default schedule first, as what all others are to beat; then the fastest, so that few seem to be the best
         order = sorted(range(len(group)), key=lambda i: (group[i][1].trial != 0, min(times[i])))
@@ -257,17 +260,19 @@ class Bench:
         return MeasureResult(task, candidate, Status.OK, run_s, verified=True, **values)
 
     def _against_the_best(self, task: TuningTask, state: TaskState, built: Built) -> tuple[float, ...] | Failure:
-        """New times of what seems the best, in turns with the incumbent, which it replaces if it still is faster."""
-        assert state.incumbent is not None
+        """New times of what seems the best, in turns with the incumbent, which it replaces if it still is faster, and
+        with the first one."""
+        assert state.incumbent is not None and state.anchor is not None
+        others = [state.incumbent] if state.incumbent is state.anchor else [state.incumbent, state.anchor]
         job = TimeJob(
-            (state.incumbent, built), total_s=0.008, min_samples=8, max_samples=16, race=math.inf, contend=math.inf,
+            (built, *others), total_s=0.008, min_samples=8, max_samples=16, race=math.inf, contend=math.inf,
             cold=self._is_cold(task),
         )  # fmt: skip
         outcome = self._time(task, job)
         if isinstance(outcome, Failure):
             return outcome
-        incumbent, own = outcome.value.candidates
-        pace = state.pace(incumbent)
+        own, incumbent, *_ = outcome.value.candidates
+        pace = pace_of(outcome.value.candidates[-1], state.anchor_s)
         if min(own) < min(incumbent):
             state.set_best(min(own) / pace, built)
         return tuple(t / pace for t in own)
@@ -322,6 +327,11 @@ class Bench:
         built: Built = outcome.value
         self.state(task).finalists[candidate.hash] = built
         return built
+
+
+def pace_of(times: Sequence[float], usual_s: float) -> float:
+    """How much longer something takes than usual, within what can be."""
+    return min(max(min(times) / usual_s, 1.0 / MOST_CHANGE), MOST_CHANGE)
 
 
 def build_job(target: Target, task: TuningTask, candidate: Candidate, code_lines: int | None = None) -> BuildJob:
