@@ -148,11 +148,12 @@ def best_plan(size: Size, target: Target, cells: int | None = None, parts: int |
 
 def tile_options(size: Size, cells: int, parts: int, target: Target) -> list[tuple[int, int]]:
     """Register tiles (cells, vectors) for blocks of so many cells and parts of the output channels: equal shares, exact
-    ones where there are such of a good size."""
+    ones where there are such of a good size. The filter of one lies in one piece, as it does not cross parts."""
+    of_one_part = size.out_blocks // parts
     tiles = [
         (points, vectors)
         for _, points, vectors in register_tiles((1,), equal_shares(cells, cells), (1, 2, 4), target)
-        if vectors <= size.out_blocks // parts
+        if vectors <= of_one_part and (parts == 1 or of_one_part % vectors == 0)
     ]
     large = [t for t in tiles if t[0] * t[1] >= LEAST_TILE]
     return [t for t in large if cells % t[0] == 0] or large or tiles[-1:]

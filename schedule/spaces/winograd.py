@@ -150,11 +150,13 @@ def _product_tile_options(
 
 
 def _product_tiles(size: Size, parts: int, tiles: int, target: Target) -> Iterator[tuple[int, int]]:
-    """Register tiles (tiles, vectors) for blocks of so many tiles; one holds channels of one group only."""
-    of_one_group = size.out_blocks // size.groups
+    """Register tiles (tiles, vectors) for blocks of so many tiles; one holds channels of one group only, and of one
+    part of the output channels, or its filter would not lie in one piece."""
+    of_one_group, of_one_part = size.out_blocks // size.groups, size.out_blocks // parts
     for _, points, vectors in register_tiles((1,), range(1, 29), (1, 2, 4), target):
-        fits = points <= tiles and vectors <= min(of_one_group, size.out_blocks // parts)
-        if fits and (size.groups == 1 or of_one_group % vectors == 0):
+        fits = points <= tiles and vectors <= min(of_one_group, of_one_part)
+        whole = (size.groups == 1 or of_one_group % vectors == 0) and (parts == 1 or of_one_part % vectors == 0)
+        if fits and whole:
             yield points, vectors
 
 

@@ -136,6 +136,31 @@ def test_winograd_in_parts_of_the_output_channels(parts, options, rows):
     check(instantiate(workload, chosen, target), target, parts)
 
 
+@pytest.mark.parametrize("outputs", [96, 160, 192])
+@pytest.mark.parametrize(("algorithm", "kernel"), [("winograd4", 3), ("strassen", 1), ("strassen2", 1)])
+def test_filters_of_register_tiles_do_not_cross_parts_of_the_output_channels(algorithm, kernel, outputs):
+    """Else one would lie in two pieces, and be read by the element: half as fast."""
+    target = named_target("x86-64-v4", threads=2)
+    outputs *= 2 if algorithm == "strassen2" else 1
+    options = {"size": (12, 12), "kernel": (kernel, kernel), "pad": kernel // 2}
+    workload = conv_relu(channels=64, outputs=outputs, **options)
+    divided = {"winograd4": 1, "strassen": 2, "strassen2": 4}[algorithm]
+    blocks = outputs // 16 // divided // 2  # of one part
+    for seed in range(12):
+
+        class InParts(Random):
+            def pick(self, decision, options, default):
+                wanted = {"algorithm": algorithm, "input": "block", "channel_parts": 2}.get(decision)
+                known = wanted in options
+                return options.index(wanted) if known else super().pick(decision, options, default)
+
+        decisions = instantiate(workload, InParts(random.Random(seed)), target).decisions
+        if decisions.get("channel_parts") == 2:
+            assert blocks % decisions["product_tile"][1] == 0 and blocks % decisions["channel_group"] == 0
+        else:
+            assert outputs // 16 // divided % 2 == 1
+
+
 @pytest.mark.parametrize(("algorithm", "columns"), [("winograd2", 8), ("winograd2", 10), ("winograd4", 8)])
 @pytest.mark.parametrize("size", [(5, 57), (8, 58)])
 def test_winograd_blocks_of_a_part_of_a_row(algorithm, columns, size):
