@@ -1,13 +1,13 @@
 """The default search: evolution guided by a cost model (after Zheng et al., "Ansor", OSDI 2020, with fewer parts), then
 coordinate descent around the best.
 
-A pool holds candidates that were made and not measured: random ones, the default schedule of each algorithm, what is
-good for similar tasks, what is one step from the best (:mod:`.search_descent`), and children of the best measured and
-of those that the model likes. The model ranks the whole pool; the top is taken, with two exceptions. Each *algorithm*
-(the decision of that name) is an arm of a bandit, which gets its share of trials by its promise: the upper confidence
-bound of Auer et al. (Machine Learning, 2002), on the best rate of an arm and not the mean (as Cicirello and Smith, AAAI
-2005, for searches that look for a maximum). What takes long to compile must promise more. And when nothing better came
-for a while, every other trial is one step from the best.
+What is good for similar tasks of the log is measured first. Then a pool holds candidates that were made and not
+measured: random ones, the default schedule of each algorithm, what is one step from the best (:mod:`.search_descent`),
+and children of the best measured and of those that the model likes. The model ranks the whole pool; the top is taken,
+with two exceptions. Each *algorithm* (the decision of that name) is an arm of a bandit, which gets its share of trials
+by its promise: the upper confidence bound of Auer et al. (Machine Learning, 2002), on the best rate of an arm and not
+the mean (as Cicirello and Smith, AAAI 2005, for searches that look for a maximum). What takes long to compile must
+promise more. And when nothing better came for a while, every other trial is one step from the best.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class EvolutionarySearch(Searcher):
         self._measured: list[Observation] = []
         self._best: list[Observation] = []
         self._pool: dict[str, Candidate] = {}
+        self._hints: deque[Decisions] | None = None
         self._begun = False
         self._near: set[str] = set()
         self._centre = ""
@@ -77,10 +78,17 @@ class EvolutionarySearch(Searcher):
             self._gain = None
 
     def generate(self, n: int) -> Iterable[Candidate]:
-        """Yield the population by the model's belief and the algorithms' promise; then random ones.
+        """Yield what the log hints at; then the population by the model's belief and the algorithms' promise, then
+        random ones.
 
         Until the model is ready candidates are random, every other one a mutation of the best so far.
         """
+        if self._hints is None:
+            self._hints = deque(self.context.hints())
+        while self._hints:
+            candidate = self.make(Replay(self._hints.popleft()))
+            if candidate is not None:
+                yield candidate
         if self.context.cost_model.ready(self.context.task.key):
             self._evolve()
             yield from self._chosen(self._ranked())
@@ -114,8 +122,8 @@ class EvolutionarySearch(Searcher):
         """Fill the pool at first, keep it up with the best, and breed."""
         if not self._begun:
             self._begun = True
-            for decider in (*(Around({ALGORITHM: a}) for a in self._algorithms()), *map(Replay, self.context.hints())):
-                self._add(self.make(decider))
+            for algorithm in self._algorithms():
+                self._add(self.make(Around({ALGORITHM: algorithm})))
         if len(self._pool) < FIRST_POOL:
             for _ in range(FIRST_POOL - len(self._pool)):
                 self._add(self.make(Random(self.rng)))
