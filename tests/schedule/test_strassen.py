@@ -15,10 +15,10 @@ from luthier.schedule.spaces.strassen_cost import Size, best_plan, cell_options,
 
 CASES = {
     "even": {"size": (4, 6)},
-    "odd, residual": {"size": (5, 3), "residual": True, "outputs": 96},
+    "odd, residual": {"size": (3, 3), "residual": True, "outputs": 96},
     "one pixel": {"size": (1, 1)},
     "two pixels": {"size": (2, 1)},
-    "two images": {"size": (5, 3), "batch": 2, "channels": 64},
+    "two images": {"size": (3, 2), "batch": 2, "channels": 64},
     "stride 2": {"size": (9, 8), "stride": 2, "residual": True},
     "prologue": {"size": (5, 5), "prologue": True},
     "prologue, several blocks": {"size": (9, 5), "prologue": True, "outputs": 160},
@@ -57,7 +57,7 @@ def test_random_schedules(name, threads, algorithm):
         def pick(self, decision, options, default):
             return options.index(algorithm) if decision == "algorithm" else super().pick(decision, options, default)
 
-    for seed in range(4 - threads):
+    for seed in range(2 if threads == 1 else 1):
         workload = workload_of(name, target, LEVELS[algorithm])
         check(instantiate(workload, Strassen(random.Random(seed)), target), target, threads)
 
