@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from targets import runnable
 from workloads import conv_relu, matmul, softmax
 
 from luthier import config, te
 from luthier.codegen.build import build_kernel
-from luthier.codegen.detect import named_target
 from luthier.codegen.interpret import interpret
 from luthier.codegen.pipeline import lower_schedule
 from luthier.errors import ExpressionError
@@ -62,7 +62,7 @@ def inside(workload):
 @pytest.mark.parametrize("name", WORKLOADS)
 @pytest.mark.parametrize("default", [True, False])
 def test_the_loops_write_the_output_and_nothing_around_it(name, default):
-    workload, target = WORKLOADS[name], named_target("x86-64-v4", threads=2)
+    workload, target = WORKLOADS[name], runnable("x86-64-v4", threads=2)
     schedule = instantiate(workload, Default(), target) if default else Schedule(workload)
     inputs = arrays_for(workload)
     with config.override(verify=True):
@@ -80,7 +80,7 @@ def test_the_loops_write_the_output_and_nothing_around_it(name, default):
 @pytest.mark.parametrize("name", WORKLOADS)
 @pytest.mark.parametrize("level", ["x86-64-v2", "x86-64-v3", "x86-64-v4"])
 def test_the_code_computes_what_the_loops_do(name, level):
-    workload, target = WORKLOADS[name], named_target(level, threads=2)
+    workload, target = WORKLOADS[name], runnable(level, threads=2)
     inputs = arrays_for(workload)
     found = build(instantiate(workload, Default(), target), target, threads=2)(*inputs)
     assert found.shape == next(iter(workload.frames.values())).shape
@@ -95,7 +95,7 @@ def test_the_code_computes_what_the_loops_do(name, level):
     ],
 )
 def test_other_algorithms_write_into_a_frame(workload, decision, choice):
-    workload, target = framed(workload, (0, 1, 0, 0, 0), (0, 1, 0, 0, 0)), named_target("x86-64-v4", threads=1)
+    workload, target = framed(workload, (0, 1, 0, 0, 0), (0, 1, 0, 0, 0)), runnable("x86-64-v4", threads=1)
 
     class Choosing(Default):
         def pick(self, name, options, default):
@@ -109,7 +109,7 @@ def test_other_algorithms_write_into_a_frame(workload, decision, choice):
 
 
 def test_an_output_in_a_frame_overwrites_no_input():
-    target = named_target("x86-64-v4", threads=1)
+    target = runnable("x86-64-v4", threads=1)
     plain = doubled(4, 16)
     assert build_kernel(instantiate(plain, Default(), target), target).in_place == ((0, 0),)
     for workload in (framed(plain, (0, 0), (0, 16)), framed(plain, (0, 0), (0, 0))):

@@ -4,6 +4,7 @@ import textwrap
 
 import numpy as np
 import pytest
+from targets import TARGETS
 from workloads import conv_relu, matmul
 
 from luthier import te
@@ -96,7 +97,7 @@ def test_a_prefetch_changes_no_result():
 
 def test_distance_zero_stands_before_the_stages_inside_the_loop():
     workload = conv_relu(kernel=(1, 1), pad=0, residual=True)
-    s = instantiate(workload, Default(), host_target(1))
+    s = instantiate(workload, Default(), TARGETS["x86-64-v4"])
     found = [x for x in walk_stmts(lower(s).body) if isinstance(x, Prefetch)]
     assert {(x.buffer.name, x.write) for x in found} == {("r", False), (workload.outputs[0].name, True)}
 

@@ -4,11 +4,11 @@ import random
 
 import numpy as np
 import pytest
-from schedules import TARGETS, Choosing, arrays_for, check, check_loops
+from schedules import Choosing, arrays_for, check, check_loops
+from targets import TARGETS, runnable
 from workloads import conv_nd, conv_relu, matmul, pool_nd, softmax
 
 from luthier import te
-from luthier.codegen.detect import named_target
 from luthier.runtime.function import build
 from luthier.schedule import Default, Random, Schedule, instantiate
 from luthier.te.evaluate import evaluate
@@ -112,7 +112,7 @@ def test_pixels_in_one_dimension(name, target):
 @pytest.mark.parametrize("placement", ["block", "whole"])
 @pytest.mark.parametrize("size", [(9, 11), (4, 4), (1, 3), (14, 5)])
 def test_winograd(algorithm, placement, size):
-    for target in (TARGETS["x86-64-v4"], named_target("x86-64-v4", threads=1)):
+    for target in (TARGETS["x86-64-v4"], runnable("x86-64-v4", threads=1)):
         workload = conv_relu(size=size, channels=32, outputs=48, residual=size == (9, 11))
         check(instantiate(workload, Choosing(algorithm=algorithm, input=placement), target), target, target.threads)
 
@@ -128,7 +128,7 @@ def test_winograd(algorithm, placement, size):
 )
 @pytest.mark.parametrize("rows", [1, 2])
 def test_winograd_in_parts_of_the_output_channels(parts, options, rows):
-    target = named_target("x86-64-v4", threads=parts)
+    target = runnable("x86-64-v4", threads=parts)
     workload = conv_relu(**{"channels": 32, **options})
     chosen = Choosing(
         algorithm="winograd4", input="block", channel_parts=parts, tile_rows=min(rows, options["size"][0] // 4)
@@ -140,7 +140,7 @@ def test_winograd_in_parts_of_the_output_channels(parts, options, rows):
 @pytest.mark.parametrize(("algorithm", "kernel"), [("winograd4", 3), ("strassen", 1), ("strassen2", 1)])
 def test_filters_of_register_tiles_do_not_cross_parts_of_the_output_channels(algorithm, kernel, outputs):
     """Else one would lie in two pieces, and be read by the element: half as fast."""
-    target = named_target("x86-64-v4", threads=2)
+    target = runnable("x86-64-v4", threads=2)
     outputs *= 2 if algorithm == "strassen2" else 1
     options = {"size": (12, 12), "kernel": (kernel, kernel), "pad": kernel // 2}
     workload = conv_relu(channels=64, outputs=outputs, **options)
@@ -178,7 +178,7 @@ def test_winograd_blocks_of_a_part_of_a_row(algorithm, columns, size):
 def test_winograd_of_stride_2(kernel, m, placement, options):
     options = {"channels": 32, "outputs": 48, "pad": kernel // 2, "residual": m == 3, **options}
     workload = conv_relu(kernel=(kernel, kernel), stride=2, **options)
-    target = named_target("x86-64-v4", threads=2 if placement == "whole" else 1)
+    target = runnable("x86-64-v4", threads=2 if placement == "whole" else 1)
     s = instantiate(workload, Choosing(algorithm=f"winograd{m}", input=placement), target)
     assert "conv.product" in s.stages
     function = build(s, target, threads=target.threads)

@@ -3,7 +3,8 @@
 import random
 
 import pytest
-from schedules import TARGETS, Choosing, check, check_loops
+from schedules import Choosing, check, check_loops
+from targets import TARGETS
 from workloads import conv_relu
 
 from luthier import te

@@ -3,10 +3,10 @@
 import random
 
 import pytest
-from schedules import TARGETS, Choosing, check, check_loops
+from schedules import Choosing, check, check_loops
+from targets import TARGETS, runnable
 from workloads import conv_relu
 
-from luthier.codegen.detect import named_target
 from luthier.errors import ScheduleError
 from luthier.schedule import Default, Random, Schedule, instantiate
 from luthier.schedule.cost import arithmetic
@@ -51,7 +51,7 @@ def test_defaults(name, target, algorithm):
 @pytest.mark.parametrize("algorithm", LEVELS)
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_random_schedules(name, threads, algorithm):
-    target = named_target("x86-64-v4", threads=threads)
+    target = runnable("x86-64-v4", threads=threads)
 
     class Strassen(Random):
         def pick(self, decision, options, default):
@@ -72,7 +72,7 @@ def test_loops_stay_in_bounds(name, algorithm):
 
 
 def test_it_computes_less():
-    target = named_target("x86-64-v4", threads=1)
+    target = runnable("x86-64-v4", threads=1)
     workload = conv_relu(channels=256, outputs=256, size=(14, 14), kernel=(1, 1), pad=0)
     direct, halves = (arithmetic(instantiate(workload, Choosing(algorithm=a), target)) for a in ("direct", "strassen"))
     assert 7 / 8 < halves / direct < 0.92
@@ -93,7 +93,7 @@ def test_it_computes_less():
 )
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_estimate_decides_where_it_pays(channels, outputs, size, gains, threads):
-    target = named_target("x86-64-v4", threads=threads)
+    target = runnable("x86-64-v4", threads=threads)
     workload = conv_relu(channels=channels, outputs=outputs, size=(size, size), kernel=(1, 1), pad=0)
     assert (instantiate(workload, Default(), target).decisions["algorithm"] in LEVELS) == gains
 
@@ -125,7 +125,7 @@ def test_blocks_are_small_whatever_the_image(size):
 def test_plans_share_out_a_small_image_by_channels():
     conv = conv_relu(channels=512, outputs=2048, size=(7, 7), kernel=(1, 1), pad=0).stages[0]
     size = Size.of(conv, 1)
-    assert best_plan(size, named_target("x86-64-v4", threads=1)).parts == 1
-    two = named_target("x86-64-v4", threads=2)
+    assert best_plan(size, runnable("x86-64-v4", threads=1)).parts == 1
+    two = runnable("x86-64-v4", threads=2)
     plan = best_plan(size, two)
     assert plan.parts == 2 and plan.cells in cell_options(size) and plan.parts in part_options(size, two)

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 import llvmlite.binding as llvm
 import numpy as np
+import targets
 
 from luthier.codegen import emit, interpret, verify
 from luthier.codegen import llvm as backend
-from luthier.codegen.detect import host_target, named_target
+from luthier.codegen.detect import host_target
 from luthier.codegen.nodes import Buffer, For, Function, LoopKind, Stmt
 from luthier.target import Target
 from luthier.te import dtype as dt
@@ -108,4 +109,4 @@ def check(
     return actual[len(actual) - fn.outputs :]
 
 
-TARGETS = [host_target(1)] + [named_target(n) for n in ("x86-64-v2", "x86-64-v3", "x86-64-v4")]
+TARGETS = [host_target(1), *(t.with_threads(1) for t in targets.TARGETS.values())]

@@ -3,15 +3,12 @@
 import numpy as np
 
 from luthier import config
-from luthier.codegen.detect import named_target
 from luthier.codegen.interpret import interpret
 from luthier.codegen.pipeline import lower_preparation, lower_schedule
 from luthier.runtime.function import build
 from luthier.schedule import Default
 from luthier.te.evaluate import evaluate
 from luthier.tuner.inputs import clear_padding
-
-TARGETS = {name: named_target(name, threads=2) for name in ("x86-64-v2", "x86-64-v3", "x86-64-v4")}
 
 
 def arrays_for(workload, seed=0):

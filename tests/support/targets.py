@@ -1,0 +1,18 @@
+"""Named targets in a form that this machine can run."""
+
+from dataclasses import replace
+
+from luthier.codegen.detect import can_run, host_target, named_target
+from luthier.target import Target
+
+
+def runnable(name: str, threads: int = 1) -> Target:
+    """The named target; where this machine lacks some of its instructions, one with the same vectors and registers.
+
+    Code for the latter has the same loops and tiles; LLVM makes several instructions of each that is too wide.
+    """
+    target, host = named_target(name, threads), host_target(threads)
+    return target if can_run(target) else replace(target, triple=host.triple, cpu=host.cpu, features=host.features)
+
+
+TARGETS = {name: runnable(name, threads=2) for name in ("x86-64-v2", "x86-64-v3", "x86-64-v4")}
