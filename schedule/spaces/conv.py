@@ -51,14 +51,19 @@ from .prologue import PLACES, Sizes, choose_block, divide, find_prologue, place_
 from .row_taps import row_taps_cycles
 from .strassen import strassen
 from .strassen_cost import strassen_cycles
+from .traffic import is_wide, l2_rate, memory_rate
 from .winograd import winograd
-from .winograd_cost import MEMORY_BYTES_PER_CYCLE, Size, estimated_cycles
+from .winograd_cost import Size, estimated_cycles
 
 STRASSEN = ["strassen", "strassen2"]
 """Algorithms by the levels of Strassen's."""
 
 FLAT_GAIN = 0.96
 """The share of the time row by row below which pixels are numbered in one dimension: less is within the estimate."""
+
+
+LEAST_COPIED = 64
+"""Channels of an image, and of the output, from which on it may be copied block by block before it is read."""
 
 
 @register("conv1d", "conv2d", "conv3d")
@@ -115,18 +120,27 @@ def direct(
     lanes, rank = target.lanes(), image_rank(anchor)
     window_y, window_x = windows(anchor)
     channel_tiles = anchor.shape[1] * (anchor.shape[-1] // lanes)
+    copies = False
     flatten = conv.body is conv.tensor.body and flat.applies(conv.tensor) and window_y.outputs > 1
     if flatten and d.choose(
-        "flat_pixels", [False, True], gains_flat(window_y, window_x, channel_tiles, anchor, target)
+        "flat_pixels",
+        [False, True],
+        gains_flat(window_y, window_x, channel_tiles, anchor, target) or gains_copied(anchor, target),
     ):
-        *numbered, pixels = s.use_algorithm(conv, "flat", {})
+        copies = (
+            reads_an_input(anchor)
+            and blocks_of_channels(anchor)
+            and d.choose("copy_input", [False, True], gains_copied(anchor, target))
+        )
+        *numbered, pixels = s.use_algorithm(conv, "flat", {"copy": 1} if copies else {})
         s.compute_inline(conv)
         conv = pixels
         if prologue:
             s.compute_inline(prologue)
+        if prologue or copies:
             (prologue,) = numbered
         window_y, window_x = flat_windows(window_y, window_x)
-    if prologue and d.choose("prologue", PLACES, "block") == "inline":
+    if prologue and not copies and d.choose("prologue", PLACES, "block") == "inline":
         s.compute_inline(prologue)
         prologue = None
     options, best = tile_options(window_y, window_x, channel_tiles, anchor, target)
@@ -168,7 +182,7 @@ def direct(
     for axis, points in cuts.items():
         s.partition(out, axis, points)
     if prologue:
-        place_in_block(s, prologue, out, blocks, lanes)
+        place_in_block(s, prologue, out, blocks, lanes, columns if copies else 0)
         innermost = outer[-1]
         s.parallel(out, fuse_all(s, out, around))
     else:
@@ -239,7 +253,7 @@ def default_algorithm(anchor: Compute, algorithms: tuple[str, ...], target: Targ
     on_image = 1.0  # taps on padding are skipped
     for window in windows(anchor):
         on_image *= window.share_inside()
-    direct = max(vectors * steps * on_image / 0.98, weight_bytes / MEMORY_BYTES_PER_CYCLE)
+    direct = max(vectors * steps * on_image / 0.98, weight_bytes / memory_rate(target.with_threads(1)))
     costs = {"direct": direct / target.threads}
     for name in algorithms[1:]:
         if name == "row_taps":
@@ -294,6 +308,15 @@ def gains_flat(window_y: Window, window_x: Window, channel_tiles: int, anchor: C
     return cost(*flat_windows(window_y, window_x)) < FLAT_GAIN * cost(window_y, window_x)
 
 
+def gains_copied(anchor: Compute, target: Target) -> bool:
+    """Whether a block of the image is better copied before many channels are computed of it: what a narrow register
+    tile reads of each block of channels is too little for the arithmetic on it to hide the way from far."""
+    data = anchor.inputs()[0]
+    reads = blocks_of_channels(anchor) and reads_an_input(anchor)
+    outputs, inputs = (prod(x.shape[1::3]) for x in (anchor, data))
+    return reads and not is_wide(target) and inputs >= LEAST_COPIED and outputs >= LEAST_COPIED
+
+
 @lru_cache(maxsize=256)
 def tile_options(
     window_y: Window, window_x: Window, channel_tiles: int, anchor: Compute, target: Target
@@ -322,8 +345,8 @@ def _tile_cost(
     for axis in anchor.reduce_axes:
         steps *= axis.extent
     weight_bytes = steps * vectors * target.vector_bits // 8
-    bytes_per_cycle = 24.0 if weight_bytes < 0.7 * target.l2_bytes else 7.0
-    load_cycles = vectors * target.vector_bits / 8 / bytes_per_cycle
+    rate = l2_rate(target) if weight_bytes < 0.7 * target.l2_bytes else memory_rate(target.with_threads(1))
+    load_cycles = vectors * target.vector_bits / 8 / rate
 
     total = 0.0
     for count_y, y in tile_parts(window_y.outputs, rows):

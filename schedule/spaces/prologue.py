@@ -182,16 +182,21 @@ def divide(
     return outer, inner
 
 
-def place_in_block(s: Schedule, prologue: Stage, out: Stage, axis: LoopAxis, lanes: int) -> None:
-    """Compute a block of the prologue in a loop of ``out``: channels, then pixels, a few of which are unrolled."""
+def place_in_block(s: Schedule, prologue: Stage, out: Stage, axis: LoopAxis, lanes: int, packed: int = 0) -> None:
+    """Compute a block of the prologue in a loop of ``out``: channels, then pixels, a few of which are unrolled.
+
+    packed: pixels of a register tile, if all their channels are to lie together, in the order in which it reads them.
+    """
     s.compute_at(prologue, out, axis)
     s.set_scope(prologue, "thread")
     *_, column, lane = prologue.roots
     if lane.extent > lanes:
         outer, lane = s.split(prologue, lane, lanes)
         s.reorder(prologue, [outer, column, lane])
-    steps = next((n for n in (7, 4, 5, 3, 2) if column.extent % n == 0), 1)
+    steps = packed or next((n for n in (7, 4, 5, 3, 2) if column.extent % n == 0), 1)
     if column.extent > steps:
-        _, column = s.split(prologue, column, steps)
+        _, column = s.split(prologue, column, steps, tail="guard")
+    if packed:
+        s.transform_layout(prologue, [[], [], [], [packed], []], [(0, 0), (2, 0), (3, 0), (1, 0), (3, 1), (4, 0)])
     s.unroll(prologue, column)
     s.vectorize(prologue, lane)

@@ -9,7 +9,7 @@ from ...target import Target
 from ...te.ops import row_taps
 from ...te.tensor import Compute
 from .images import windows
-from .winograd_cost import L3_BYTES_PER_CYCLE
+from .traffic import l3_rate
 
 
 def row_taps_cycles(anchor: Compute, direct: float, target: Target) -> float:
@@ -23,4 +23,4 @@ def row_taps_cycles(anchor: Compute, direct: float, target: Target) -> float:
     taken = columns / (window_x.outputs * window_x.share_inside())
     sums = prod(anchor.shape[:4]) * kernel[1]
     stored_bytes = 2 * prod(anchor.shape[:3]) * columns * blocks * anchor.shape[4] * 4
-    return (direct * taken * blocks / kernel[1] + 1.5 * sums + stored_bytes / L3_BYTES_PER_CYCLE) / target.threads
+    return (direct * taken * blocks / kernel[1] + 1.5 * sums + stored_bytes / l3_rate(target)) / target.threads

@@ -6,7 +6,7 @@ Cycles are of one full-width multiply-add on one core; rates and factors were fi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from math import log2
 from typing import cast
@@ -15,7 +15,8 @@ from ...target import Target
 from ...te.ops.strassen import PRODUCTS
 from ...te.tensor import Compute
 from .common import equal_parts, equal_shares, register_tiles, step_cycles, tile_parts
-from .winograd_cost import L3_BYTES_PER_CYCLE, UNHIDDEN, channel_groups, memory_bytes_per_cycle
+from .traffic import l3_rate, memory_rate
+from .winograd_cost import UNHIDDEN, channel_groups
 
 INPUT_CYCLES, OUTPUT_CYCLES = 4.0, 1.6
 """What a vector of a sum of the image, or of a product, costs besides the multiplications."""
@@ -148,12 +149,13 @@ def best_plan(size: Size, target: Target, cells: int | None = None, parts: int |
 
 def tile_options(size: Size, cells: int, parts: int, target: Target) -> list[tuple[int, int]]:
     """Register tiles (cells, vectors) for blocks of so many cells and parts of the output channels: equal shares, exact
-    ones where there are such of a good size. The filter of one lies in one piece, as it does not cross parts."""
+    ones where there are such of a good size. Vectors divide the channels of a part, so that a tile's filter lies in one
+    piece, and a group's products are those of its own channels."""
     of_one_part = size.out_blocks // parts
     tiles = [
         (points, vectors)
         for _, points, vectors in register_tiles((1,), equal_shares(cells, cells), (1, 2, 4), target)
-        if vectors <= of_one_part and (parts == 1 or of_one_part % vectors == 0)
+        if of_one_part % vectors == 0
     ]
     large = [t for t in tiles if t[0] * t[1] >= LEAST_TILE]
     return [t for t in large if cells % t[0] == 0] or large or tiles[-1:]
@@ -197,9 +199,9 @@ def _plan(size: Size, cells: int, parts: int, tile: tuple[int, int], target: Tar
     sums *= INPUT_CYCLES * size.in_blocks * parts + of_output * size.out_blocks
     crowded = size.sums_bytes(cells) / (0.8 * target.l2_bytes) - 1.0
     products *= 1.0 + CROWDED * min(max(crowded, 0.0), 1.0)
-    memory = memory_bytes_per_cycle(replace(target, threads=min(parts, target.threads)))  # one reads for all
+    memory = memory_rate(target.with_threads(min(parts, target.threads)))  # one reads for all
     first, again = (
-        size.filter_bytes / parts / (L3_BYTES_PER_CYCLE if size.filter_bytes < near else memory)
+        size.filter_bytes / parts / (l3_rate(target) if size.filter_bytes < near else memory)
         for near in (target.l2_bytes, target.l3_bytes // 2)
     )
     of_parts = min(-(-taken // (blocks // size.images)), parts)  # each is read for the first time once

@@ -14,21 +14,14 @@ from typing import cast
 from ...target import Target
 from ...te.tensor import Compute
 from .common import equal_parts
+from .traffic import foreign_rate, l3_rate, memory_rate
 
-MEMORY_BYTES_PER_CYCLE = 7.0
-L3_BYTES_PER_CYCLE = 14.0
 BARRIER_CYCLES = 4000
 UNHIDDEN = 0.2
 """Share of the time for reading the filter that prefetches do not hide."""
 
 STAYING = 0.75
 """How much less the transforms cost where blocks and filter fit in the second-level cache together."""
-
-SHARED = 0.3
-"""How much longer reading from memory takes for each other core that reads too."""
-
-FOREIGN_BYTES_PER_CYCLE = 4.0
-"""How fast a core reads what another one has just written: the image, where threads share out output channels."""
 
 WHOLE_DOUBT, FOREIGN_DOUBT = 1.1, 1.25
 """How much longer it takes than estimated to transform the whole input first, on one thread and on several: each of
@@ -128,11 +121,6 @@ class Plan:
     cycles: float
 
 
-def memory_bytes_per_cycle(target: Target) -> float:
-    """What each core can read from memory when all of the target's do."""
-    return MEMORY_BYTES_PER_CYCLE / (1.0 + SHARED * (target.threads - 1))
-
-
 def estimated_cycles(size: Size, target: Target) -> float:
     """Cycles of the whole convolution, by the best plan."""
     return best_plan(size, target).cycles
@@ -188,8 +176,8 @@ def _plan(size: Size, whole: bool, parts: int, rows: int, columns: int, target: 
     fitting = [g for g in channel_groups(size.out_blocks // parts) if g <= LARGEST_GROUP and g * product_bytes <= room]
     group = max(fitting, default=1)
     used_bytes = group * product_bytes + input_bytes
-    memory = memory_bytes_per_cycle(target)
-    first = size.filter_bytes / (memory if size.filter_bytes > target.l2_bytes else L3_BYTES_PER_CYCLE)
+    memory, l3 = memory_rate(target), l3_rate(target)
+    first = size.filter_bytes / (memory if size.filter_bytes > target.l2_bytes else l3)
     if whole:
         groups = -(-size.out_blocks // group)
         share = -(-groups * blocks // threads) / (groups * blocks)
@@ -198,19 +186,19 @@ def _plan(size: Size, whole: bool, parts: int, rows: int, columns: int, target: 
         all_bytes = size.tiles * size.inputs * size.in_blocks * size.lanes * 4
         if all_bytes > target.l2_bytes // 2:  # written, and read again for each group of channels
             near = all_bytes < target.l3_bytes // 2
-            rate = L3_BYTES_PER_CYCLE if near else MEMORY_BYTES_PER_CYCLE
+            rate = l3 if near else memory_rate(target.with_threads(1))
             transforms += 0.7 * (groups * share + 1.0 / threads) * all_bytes / rate
         doubt = WHOLE_DOUBT if threads == 1 else FOREIGN_DOUBT
     else:
         taken = -(-blocks * parts // threads)  # of the blocks' parts
         share = min(1.0, taken * block_tiles / (parts * size.tiles))
         near = size.filter_bytes < target.l3_bytes // 2
-        again = size.filter_bytes / (L3_BYTES_PER_CYCLE if near else memory)
+        again = size.filter_bytes / (l3 if near else memory)
         filters = (min(taken, parts) * first + max(taken - parts, 0) * again) / parts
         stays = used_bytes + size.filter_bytes / parts <= target.l2_bytes
         of_input, of_output = size.transforms
         transforms = (of_input * min(1.0, parts * share) + of_output * share) * (STAYING if stays else 1.0)
-        transforms += (1.0 - 1.0 / parts) * size.input_bytes / FOREIGN_BYTES_PER_CYCLE
+        transforms += (1.0 - 1.0 / parts) * size.input_bytes / foreign_rate(target)
         doubt = 1.0
     crowded = used_bytes / (0.8 * target.l2_bytes) - 1.0
     narrow = 0.1 / group  # the transformed input is read again for each group

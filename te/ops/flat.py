@@ -5,14 +5,15 @@ Without padding and strides, neither knows of rows. The stage numbers the pixels
     pixels    (n, c_o, 1, h * w, c_i)
 
 and the convolution itself reads it. In memory that is the image as it is. Data that are computed are numbered the same
-way, by a stage ``input`` between them and ``pixels``, so that any range of pixels of them can be computed at a time.
+way, by a stage ``input`` between them and ``pixels``, so that any range of pixels of them can be computed at a time; so
+are others if a copy of them is asked for.
 """
 
 from __future__ import annotations
 
 from ...errors import ExpressionError
 from ..expr import Expr, Read, Reduce, Var, const, rewrite, substitute
-from ..tensor import Compute, compute, reduce_axis
+from ..tensor import Compute, Source, compute, reduce_axis
 from ..tensor import sum as reduce_sum
 
 
@@ -30,8 +31,10 @@ def applies(conv: Compute) -> bool:
     )
 
 
-def flat(conv: Compute) -> Compute:
+def flat(conv: Compute, copy: int = 0) -> Compute:
     """The same convolution over pixels in one dimension: a compute of the same shape, over the stages described above.
+
+    copy: 1 for a stage ``input`` in any case.
 
     Raises ExpressionError where :func:`applies` does not hold.
     """
@@ -44,7 +47,7 @@ def flat(conv: Compute) -> Compute:
     n, channels, height, width, lanes = conv.shape
     reduced = {a.var: reduce_axis(a.extent, a.name) for a in conv.reduce_axes}
     data = conv.inputs()[0]
-    numbered = _numbered(data) if isinstance(data, Compute) else None
+    numbered = _numbered(data) if copy or isinstance(data, Compute) else None
 
     def redirected(e: Expr, pixel: Var) -> Expr | None:
         if numbered is None or not isinstance(e, Read) or e.source is not data:
@@ -70,7 +73,7 @@ def flat(conv: Compute) -> Compute:
     )
 
 
-def _numbered(data: Compute) -> Compute:
+def _numbered(data: Source) -> Compute:
     """An image with its pixels in one dimension."""
     n, channels, height, width, lanes = data.shape
     return compute(
