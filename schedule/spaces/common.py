@@ -13,9 +13,14 @@ from ...te.expr import Call, Reduce, walk
 from ..axis import LoopAxis
 from ..schedule import Schedule
 from ..stage import Stage
+from .traffic import is_wide, l2_rate, memory_rate
 
 NEAR_BYTES = 4096
 """How far to ask ahead in weights that are read once."""
+
+
+NEAR_PANEL = 0.3
+"""The share of the first-level cache that a panel of weights may take and still be found there by every tile."""
 
 
 def output_of(s: Schedule) -> Stage:
@@ -103,6 +108,13 @@ class Window:
         first = output * self.stride - self.pad_before
         return first >= 0 and first + (self.taps - 1) * self.dilation < self.inputs
 
+    def loads(self, outputs: int) -> float:
+        """Elements under the windows of so many neighbouring outputs, for each tap: fewer than there are outputs where
+        windows overlap."""
+        if self.stride > 1 or self.dilation > 1:
+            return outputs
+        return (outputs + self.taps - 1) / self.taps
+
     def share_inside(self) -> float:
         """Share of all taps of all outputs that lie on the input."""
         taps = [t * self.dilation - self.pad_before for t in range(self.taps)]
@@ -159,22 +171,37 @@ def rows_in_first_cache(stride_bytes: int) -> int:
     return 8 * (period // math.gcd(max(stride_bytes, 64), period))
 
 
-def step_cycles(points: int, vectors: int, target: Target) -> float:
+def step_cycles(points: int, vectors: int, target: Target, broadcasts: float | None = None) -> float:
     """Estimated cycles of one reduction step on a tile of ``points`` x ``vectors`` accumulators.
 
+    broadcasts: loads of single elements in a step, where neighbouring taps share them; by default one for each point.
+
     The multiply-adds, the loads (one broadcast a point, one load a vector), and the latency that a small tile cannot
-    hide bound it. The unit is one full-width multiply-add: a cycle with 512-bit vectors; half a cycle with narrower
-    ones, of which a core starts two in a cycle, and no more loads than that.
+    hide bound it. The unit is that of :mod:`.traffic`. Narrow vectors take more instructions, and a core that works for
+    two starts fewer of them: measured so, loads are not hidden behind the arithmetic.
     """
-    wide = target.vector_bits > 256
-    fma = points * vectors
-    loads = (points + vectors) / (1.5 if wide else 1.0)
-    latency = 4.0 if wide else 8.0
-    return max(fma, loads, latency) + 0.02 * points + 0.12 * vectors
+    fma, loads = points * vectors, points + vectors
+    broadcasts = points if broadcasts is None else broadcasts
+    if is_wide(target):
+        return max(fma, loads / 1.5, 4.0) + 0.02 * points + 0.12 * vectors
+    return max(fma, 1.25 * loads, 8.0) + 0.45 * broadcasts + 0.15 * vectors
 
 
-def default_unroll(accumulators: int, target: Target) -> int:
-    """Reduction steps to unroll: a small tile needs more work in each iteration; with a tile that takes most registers
-    LLVM begins to spill them as soon as there are two steps."""
+def panel_cycles(vectors: int, panel_bytes: int, target: Target) -> float:
+    """Cycles in which a step's ``vectors`` of weights come from a panel of that size, which each tile reads from end to
+    end: from the second-level cache if it fits there, else from further away. Small ones stay in the first-level cache,
+    which counts where narrow vectors are multiplied so fast that the second one holds them up."""
+    if not is_wide(target) and panel_bytes <= NEAR_PANEL * target.l1_bytes:
+        return 0.0
+    rate = l2_rate(target) if panel_bytes < 0.7 * target.l2_bytes else memory_rate(target.with_threads(1))
+    return vectors * target.vector_bits / 8 / rate
+
+
+def default_unroll(accumulators: int, target: Target, taps: int = 1) -> int:
+    """Reduction steps to unroll, each for so many taps: a small tile needs more work in each iteration; with one that
+    takes most registers LLVM begins to spill as soon as there are two steps. Narrow vectors need more work in any case,
+    and spill nothing."""
+    if not is_wide(target) and taps == 1:
+        return 4
     share = accumulators / target.vector_registers
     return 1 if share >= 0.6 else 2 if share >= 0.3 else 4

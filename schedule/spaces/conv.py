@@ -28,6 +28,7 @@ from .common import (
     fuse_all,
     isolate_anchor,
     mark_tile,
+    panel_cycles,
     register_tiles,
     step_cycles,
     tail_cut,
@@ -51,7 +52,7 @@ from .prologue import PLACES, Sizes, choose_block, divide, find_prologue, place_
 from .row_taps import row_taps_cycles
 from .strassen import strassen
 from .strassen_cost import strassen_cycles
-from .traffic import is_wide, l2_rate, memory_rate
+from .traffic import is_wide, memory_rate
 from .winograd import winograd
 from .winograd_cost import Size, estimated_cycles
 
@@ -62,7 +63,7 @@ FLAT_GAIN = 0.96
 """The share of the time row by row below which pixels are numbered in one dimension: less is within the estimate."""
 
 
-LEAST_COPIED = 64
+LEAST_COPIED = 128, 64
 """Channels of an image, and of the output, from which on it may be copied block by block before it is read."""
 
 
@@ -120,18 +121,13 @@ def direct(
     lanes, rank = target.lanes(), image_rank(anchor)
     window_y, window_x = windows(anchor)
     channel_tiles = anchor.shape[1] * (anchor.shape[-1] // lanes)
-    copies = False
-    flatten = conv.body is conv.tensor.body and flat.applies(conv.tensor) and window_y.outputs > 1
-    if flatten and d.choose(
-        "flat_pixels",
-        [False, True],
-        gains_flat(window_y, window_x, channel_tiles, anchor, target) or gains_copied(anchor, target),
-    ):
-        copies = (
-            reads_an_input(anchor)
-            and blocks_of_channels(anchor)
-            and d.choose("copy_input", [False, True], gains_copied(anchor, target))
-        )
+    plain = flat.applies(conv.tensor)
+    may_copy = flat.applies(conv.tensor, copy=1) and blocks_of_channels(anchor) and reads_an_input(anchor)
+    flatten = conv.body is conv.tensor.body and window_y.outputs > 1 and (plain or may_copy)
+    copied, copies = gains_copied(anchor, target), False
+    flat_default = copied or (plain and gains_flat(window_y, window_x, channel_tiles, anchor, target))
+    if flatten and d.choose("flat_pixels", [False, True], flat_default):
+        copies = may_copy and (not plain or d.choose("copy_input", [False, True], copied))
         *numbered, pixels = s.use_algorithm(conv, "flat", {"copy": 1} if copies else {})
         s.compute_inline(conv)
         conv = pixels
@@ -169,7 +165,7 @@ def direct(
     around = [n, *outside]
     if prologue:
         along, window = (ow_o, window_x) if window_y.outputs == 1 else (oh_o, window_y)
-        block = choose_block(d, Sizes.of(anchor, window, along.extent, vectors, lanes), target)
+        block = choose_block(d, Sizes.of(anchor, prologue.tensor, window, along.extent, vectors, lanes), target)
         parts, co_o = divide(s, out, co_o, co_o.extent // block.parts, cuts)
         blocks, within = divide(s, out, along, block.tiles, cuts)
         oh_o, ow_o = (oh_o, within) if along is ow_o else (within, ow_o)
@@ -253,7 +249,8 @@ def default_algorithm(anchor: Compute, algorithms: tuple[str, ...], target: Targ
     on_image = 1.0  # taps on padding are skipped
     for window in windows(anchor):
         on_image *= window.share_inside()
-    direct = max(vectors * steps * on_image / 0.98, weight_bytes / memory_rate(target.with_threads(1)))
+    products = vectors * steps / 0.98 if is_wide(target) else direct_cycles(anchor, target) * steps
+    direct = max(products * on_image, weight_bytes / memory_rate(target.with_threads(1)))
     costs = {"direct": direct / target.threads}
     for name in algorithms[1:]:
         if name == "row_taps":
@@ -266,6 +263,13 @@ def default_algorithm(anchor: Compute, algorithms: tuple[str, ...], target: Targ
         margin = 1.05 if size.inputs <= 49 else 1.1  # a large filter comes from memory in a model
         costs[name] = margin * estimated_cycles(size, target)
     return min(costs, key=lambda name: costs[name])
+
+
+def direct_cycles(anchor: Compute, target: Target) -> float:
+    """Estimated cycles of one reduction step over all register tiles of the direct space."""
+    (window_y, window_x), channel_tiles = windows(anchor), prod(anchor.shape[1::3]) // target.lanes()
+    _, (rows, columns, vectors) = tile_options(window_y, window_x, channel_tiles, anchor, target)
+    return anchor.shape[0] * _tile_cost((rows, columns, vectors), window_y, window_x, channel_tiles, anchor, target)
 
 
 def winograd_tiles(anchor: Compute, lanes: int, prologue: bool = False) -> list[int]:
@@ -314,7 +318,8 @@ def gains_copied(anchor: Compute, target: Target) -> bool:
     data = anchor.inputs()[0]
     reads = blocks_of_channels(anchor) and reads_an_input(anchor)
     outputs, inputs = (prod(x.shape[1::3]) for x in (anchor, data))
-    return reads and not is_wide(target) and inputs >= LEAST_COPIED and outputs >= LEAST_COPIED
+    copying = reads and flat.applies(anchor, copy=1) and not is_wide(target)
+    return copying and (inputs, outputs) >= LEAST_COPIED and outputs >= LEAST_COPIED[1]
 
 
 @lru_cache(maxsize=256)
@@ -326,7 +331,7 @@ def tile_options(
     rows = [r for r in (1, 2, 3, 4, 7) if r <= window_y.outputs]
     groups = int(cast(int, anchor.attrs.get("groups", 1)))
     of_one_group = max(1, channel_tiles // groups)
-    vectors = [v for v in (1, 2, 4) if v <= of_one_group and (groups == 1 or of_one_group % v == 0)]
+    vectors = [v for v in (1, 2, 3, 4) if v <= of_one_group and (groups == 1 or of_one_group % v == 0)]
     tiles = list(register_tiles(rows, columns, vectors, target))
     best = min(tiles, key=lambda t: _tile_cost(t, window_y, window_x, channel_tiles, anchor, target))
     useful = [t for t in tiles if t[0] * t[1] * t[2] >= min(best[0] * best[1] * best[2], 8) // 2 or t == best]
@@ -345,14 +350,13 @@ def _tile_cost(
     for axis in anchor.reduce_axes:
         steps *= axis.extent
     weight_bytes = steps * vectors * target.vector_bits // 8
-    rate = l2_rate(target) if weight_bytes < 0.7 * target.l2_bytes else memory_rate(target.with_threads(1))
-    load_cycles = vectors * target.vector_bits / 8 / rate
+    load_cycles = panel_cycles(vectors, weight_bytes, target)
 
     total = 0.0
     for count_y, y in tile_parts(window_y.outputs, rows):
         for count_x, x in tile_parts(window_x.outputs, columns):
             for count_v, v in tile_parts(channel_tiles, vectors):
-                cycles = max(step_cycles(y * x, v, target), load_cycles * v / vectors)
+                cycles = max(step_cycles(y * x, v, target, y * window_x.loads(x)), load_cycles * v / vectors)
                 total += count_y * count_x * count_v * (cycles + 0.6)
     bodies = len(window_x.border_cuts(columns)) + 1
     bodies *= len(window_y.border_cuts(rows)) + 1 if rows > 1 else 1
@@ -372,5 +376,6 @@ def default_channel_unroll(anchor: Compute, points: int, vectors: int, target: T
     if not blocks_of_channels(anchor):
         return 1
     taps_x, inner = (axis.extent for axis in anchor.reduce_axes[-2:])
-    wanted = 4 if inner <= 8 and taps_x == 1 and vectors > 1 else default_unroll(points * vectors, target)
+    few = inner <= 8 and taps_x == 1 and vectors > 1
+    wanted = 4 if few else default_unroll(points * vectors, target, taps_x)
     return wanted if inner % wanted == 0 else 1

@@ -16,8 +16,19 @@ from ..decide import Decider
 from ..schedule import Schedule
 from ..space import register
 from ..stage import Stage
-from .common import NEAR_BYTES, fuse_all, isolate_anchor, register_tiles, rows_in_first_cache, step_cycles, tail_cut
+from .common import (
+    NEAR_BYTES,
+    fuse_all,
+    isolate_anchor,
+    panel_cycles,
+    register_tiles,
+    rows_in_first_cache,
+    step_cycles,
+    tail_cut,
+    tile_parts,
+)
 from .general import general
+from .traffic import is_wide
 
 
 @register("matmul")
@@ -39,8 +50,7 @@ def matmul(s: Schedule, d: Decider, target: Target) -> None:
     tiles = [(r, v) for r, _, v in register_tiles(row_options, [1], [1, 2, 3, 4], target)]
     best = min(tiles, key=lambda t: _tile_cost(t, m, n, k, lanes, target))
     rows, vectors = d.choose("tile", [list(t) for t in tiles], list(best))
-    share = rows * vectors / target.vector_registers
-    steps = d.choose("unroll_k", [1, 2, 4, 8], 4 if share < 0.25 else 2 if share < 0.5 else 1)
+    steps = d.choose("unroll_k", [1, 2, 4, 8], default_k_unroll(rows * vectors, target))
     order = d.choose("order", ["panels", "rows"], "panels")
     ahead = d.choose("prefetch", ["none", "near", "panel"], default_prefetch(product, m, target))
 
@@ -76,6 +86,13 @@ def matmul(s: Schedule, d: Decider, target: Target) -> None:
         s.prefetch(product, right[0], p_k, p_k.extent if ahead == "panel" else max(1, NEAR_BYTES // row_bytes))
 
 
+def default_k_unroll(accumulators: int, target: Target) -> int:
+    """Steps in an iteration: a small tile needs more of them, and so do narrow vectors."""
+    share = accumulators / target.vector_registers
+    wanted = 4 if share < 0.25 else 2 if share < 0.5 else 1
+    return wanted if is_wide(target) else max(wanted, 2)
+
+
 def default_prefetch(product: Stage, rows: int, target: Target) -> str:
     """What to ask for ahead of a right-hand side that comes from far: the next lines of one that is used once, the next
     panel of one that several tiles of rows use."""
@@ -90,7 +107,8 @@ def _tile_cost(tile: tuple[int, int], m: int, n: int, k: int, lanes: int, target
     rows, vectors = tile
     panels = -(-n // (vectors * lanes))
     full, rest = divmod(m, rows)
-    cost = full * step_cycles(rows, vectors, target) + (step_cycles(rest, vectors, target) if rest else 0.0)
+    least = 0.0 if is_wide(target) else panel_cycles(vectors, vectors * lanes * 4 * k, target)
+    cost = sum(count * max(step_cycles(part, vectors, target), least) for count, part in tile_parts(m, rows))
     if rows > rows_in_first_cache(4 * k):
         cost *= 1.5
     return panels * (cost + 0.5 * (full + (rest > 0)))

@@ -84,9 +84,9 @@ class Sizes:
     taps: int
 
     @staticmethod
-    def of(conv: Compute, window: Window, tiles: int, vectors: int, lanes: int) -> Sizes:
-        """window, tiles: of the dimension that blocks divide; vectors: of a register tile."""
-        data = conv.inputs()[0]
+    def of(conv: Compute, data: Compute, window: Window, tiles: int, vectors: int, lanes: int) -> Sizes:
+        """data: what is placed in blocks; window, tiles: of the dimension that they divide; vectors: of a register
+        tile."""
         images, blocks, height, width, block = conv.shape
         reduced = [a.extent for a in conv.reduce_axes]
         return Sizes(

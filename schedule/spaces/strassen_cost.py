@@ -14,8 +14,8 @@ from typing import cast
 from ...target import Target
 from ...te.ops.strassen import PRODUCTS
 from ...te.tensor import Compute
-from .common import equal_parts, equal_shares, register_tiles, step_cycles, tile_parts
-from .traffic import l3_rate, memory_rate
+from .common import equal_parts, equal_shares, panel_cycles, register_tiles, step_cycles, tile_parts
+from .traffic import is_wide, l3_rate, memory_rate
 from .winograd_cost import UNHIDDEN, channel_groups
 
 INPUT_CYCLES, OUTPUT_CYCLES = 4.0, 1.6
@@ -37,8 +37,9 @@ CROWDED = 0.1
 WIDE = 0.02
 """How much longer a register tile takes for each vector of channels beyond the first."""
 
-MARGIN = (1.01, 1.03)
-"""By level, how much faster than the direct products the estimate must be: sums need memory, and neighbours do too."""
+MARGIN, NARROW_MARGIN = (1.01, 1.03), (1.5, 1.5)
+"""By level, how much faster than the direct products the estimate must be: sums need memory, and neighbours do too.
+With narrow vectors, the sums take more of the instructions that a core starts, and seldom pay."""
 
 LEAST_CELLS, GOOD_CELLS, MOST_CELLS = 4, 7, (32, 16)
 """A block's products are to stay in the first-level cache: measured, larger blocks than these, by level, were slower on
@@ -117,7 +118,8 @@ class Plan:
 
 def strassen_cycles(conv: Compute, levels: int, target: Target) -> float:
     """Estimated cycles of the whole convolution, by the best plan, and the margin."""
-    return MARGIN[levels - 1] * best_plan(Size.of(conv, levels), target).cycles
+    margin = MARGIN if is_wide(target) else NARROW_MARGIN
+    return margin[levels - 1] * best_plan(Size.of(conv, levels), target).cycles
 
 
 def cell_options(size: Size) -> list[int]:
@@ -154,7 +156,7 @@ def tile_options(size: Size, cells: int, parts: int, target: Target) -> list[tup
     of_one_part = size.out_blocks // parts
     tiles = [
         (points, vectors)
-        for _, points, vectors in register_tiles((1,), equal_shares(cells, cells), (1, 2, 4), target)
+        for _, points, vectors in register_tiles((1,), equal_shares(cells, cells), (1, 2, 3, 4), target)
         if of_one_part % vectors == 0
     ]
     large = [t for t in tiles if t[0] * t[1] >= LEAST_TILE]
@@ -170,15 +172,19 @@ def group_options(size: Size, parts: int, vectors: int) -> list[int]:
 def _tiles(size: Size, cells: int, parts: int, target: Target) -> list[tuple[int, int]]:
     """For each number of vectors the register tile with the least estimate for a block."""
     options = tile_options(size, cells, parts, target)
-    by_vectors = [[t for t in options if t[1] == vectors] for vectors in (1, 2, 4)]
+    by_vectors = [[t for t in options if t[1] == vectors] for vectors in (1, 2, 3, 4)]
     return [min(tiles, key=lambda t: _step(t, size, cells, parts, target)) for tiles in by_vectors if tiles]
 
 
 def _step(tile: tuple[int, int], size: Size, cells: int, parts: int, target: Target) -> float:
     """Estimated cycles of one reduction step over a block of cells and one part of the output channels."""
     points, vectors = tile
+    panel_bytes = size.in_blocks * size.lanes * vectors * size.lanes * 4
     return sum(
-        of_points * of_vectors * step_cycles(p, v, target) * (1.0 + WIDE * (v - 1))
+        of_points
+        * of_vectors
+        * max(step_cycles(p, v, target), panel_cycles(v, panel_bytes, target))
+        * (1.0 + WIDE * (v - 1))
         for of_points, p in tile_parts(cells, points)
         for of_vectors, v in tile_parts(size.out_blocks // parts, vectors)
     )

@@ -30,7 +30,7 @@ def l3_rate(target: Target) -> float:
 
 def l2_rate(target: Target) -> float:
     """What a core reads from its second-level cache while it multiplies."""
-    return 24.0 if is_wide(target) else 12.0
+    return 24.0 if is_wide(target) else 5.5
 
 
 def foreign_rate(target: Target) -> float:

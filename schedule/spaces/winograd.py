@@ -25,6 +25,7 @@ from .common import (
     default_unroll,
     fuse_all,
     mark_tile,
+    panel_cycles,
     register_tiles,
     rows_in_first_cache,
     step_cycles,
@@ -32,6 +33,7 @@ from .common import (
     tile_parts,
 )
 from .products import Tile, multiply, prefetch_filter
+from .traffic import is_wide
 from .winograd_cost import Size, best_plan, channel_groups, column_options, part_options, row_options
 
 LONGEST_UNROLLED = 8
@@ -76,7 +78,8 @@ def choose(d: Decider, size: Size, target: Target) -> Choice:
     points, vectors = d.choose("product_tile", *_product_tile_options(size, parts, block, columns, target))
     groups = channel_groups(size.out_blocks // parts, vectors)
     group = d.choose("channel_group", groups, max((g for g in groups if g <= plan.group), default=groups[0]))
-    steps = d.choose("unroll_channels", [1, 2, 4], min(2, default_unroll(points * vectors, target)))
+    most = 2 if is_wide(target) else 4
+    steps = d.choose("unroll_channels", [1, 2, 4], min(most, default_unroll(points * vectors, target)))
     ahead = d.choose("prefetch", ["none", "near", "panel"], "panel" if block * columns >= 8 else "none")
     input_ahead = d.choose("prefetch_input", [0, 2, 4, 8], 4 if size.image_bytes > target.l2_bytes else 0)
     return Choice(whole, parts, block, columns, Tile(points, vectors, steps, ahead), group, input_ahead)
@@ -153,7 +156,7 @@ def _product_tiles(size: Size, parts: int, tiles: int, target: Target) -> Iterat
     """Register tiles (tiles, vectors) for blocks of so many tiles; one holds channels of one group only, and of one
     part of the output channels, or its filter would not lie in one piece."""
     of_one_group, of_one_part = size.out_blocks // size.groups, size.out_blocks // parts
-    for _, points, vectors in register_tiles((1,), range(1, 29), (1, 2, 4), target):
+    for _, points, vectors in register_tiles((1,), range(1, 29), (1, 2, 3, 4), target):
         fits = points <= tiles and vectors <= min(of_one_group, of_one_part)
         whole = (size.groups == 1 or of_one_group % vectors == 0) and (parts == 1 or of_one_part % vectors == 0)
         if fits and whole:
@@ -163,13 +166,18 @@ def _product_tiles(size: Size, parts: int, tiles: int, target: Target) -> Iterat
 def _product_cost(tile: tuple[int, int], parts: int, block: int, columns: int, size: Size, target: Target) -> float:
     """Estimated cycles of one reduction step over all blocks of an image, incomplete tiles included."""
     points, vectors = tile
+    panel_bytes = size.in_blocks // size.groups * size.lanes * vectors * size.lanes * 4
+
+    def step(p: int, v: int) -> float:
+        return max(step_cycles(p, v, target), panel_cycles(v, panel_bytes, target)) + 0.6
+
     loads = 1.0 + LOAD_COST * (points + vectors) / (points * vectors)
     thrashing = 1.5 if points > rows_in_first_cache(size.in_blocks * size.lanes * 4) else 1.0
     return (
         thrashing
         * loads
         * sum(
-            of_rows * of_columns * of_points * of_vectors * (step_cycles(p, v, target) + 0.6)
+            of_rows * of_columns * of_points * of_vectors * step(p, v)
             for of_rows, y in tile_parts(size.tiles_y, block)
             for of_columns, x in tile_parts(size.tiles_x, columns)
             for of_points, p in tile_parts(y * x, points)

@@ -6,10 +6,12 @@ Without padding and strides, neither knows of rows. The stage numbers the pixels
 
 and the convolution itself reads it. In memory that is the image as it is. Data that are computed are numbered the same
 way, by a stage ``input`` between them and ``pixels``, so that any range of pixels of them can be computed at a time; so
-are others if a copy of them is asked for.
+are others if a copy of them is asked for, which then holds only the pixels that a stride leaves.
 """
 
 from __future__ import annotations
+
+from typing import cast
 
 from ...errors import ExpressionError
 from ..expr import Expr, Read, Reduce, Var, const, rewrite, substitute
@@ -17,8 +19,9 @@ from ..tensor import Compute, Source, compute, reduce_axis
 from ..tensor import sum as reduce_sum
 
 
-def applies(conv: Compute) -> bool:
-    """Whether ``conv`` is a 1x1 convolution of stride 1 without padding, with output (n, c_o, h, w, c_i)."""
+def applies(conv: Compute, copy: int = 0) -> bool:
+    """Whether ``conv`` is a 1x1 convolution without padding, with output (n, c_o, h, w, c_i); of stride 1 unless its data
+    are copied."""
     attrs = conv.attrs
     return (
         conv.tag == "conv2d"
@@ -26,7 +29,7 @@ def applies(conv: Compute) -> bool:
         and isinstance(conv.body, Reduce)
         and 0 not in conv.shape
         and attrs.get("kernel") == (1, 1)
-        and attrs.get("strides") == (1, 1)
+        and (copy > 0 or attrs.get("strides") == (1, 1))
         and attrs.get("pads") == (0, 0, 0, 0)
     )
 
@@ -34,20 +37,21 @@ def applies(conv: Compute) -> bool:
 def flat(conv: Compute, copy: int = 0) -> Compute:
     """The same convolution over pixels in one dimension: a compute of the same shape, over the stages described above.
 
-    copy: 1 for a stage ``input`` in any case.
+    copy: 1 for a stage ``input`` in any case, which leaves out what a stride does.
 
     Raises ExpressionError where :func:`applies` does not hold.
     """
-    if not applies(conv):
+    if not applies(conv, copy):
         raise ExpressionError(
-            f"flat: {conv!r} is not a 1x1 convolution of stride 1 without padding over blocked channels"
+            f"flat: {conv!r} is not a 1x1 convolution of stride 1 without padding over blocked channels; "
+            "of another stride only with copy=1"
         )
     assert isinstance(conv.body, Reduce)
     body = conv.body
     n, channels, height, width, lanes = conv.shape
     reduced = {a.var: reduce_axis(a.extent, a.name) for a in conv.reduce_axes}
     data = conv.inputs()[0]
-    numbered = _numbered(data) if copy or isinstance(data, Compute) else None
+    numbered = _numbered(data, conv) if copy or isinstance(data, Compute) else None
 
     def redirected(e: Expr, pixel: Var) -> Expr | None:
         if numbered is None or not isinstance(e, Read) or e.source is not data:
@@ -73,11 +77,13 @@ def flat(conv: Compute, copy: int = 0) -> Compute:
     )
 
 
-def _numbered(data: Source) -> Compute:
-    """An image with its pixels in one dimension."""
-    n, channels, height, width, lanes = data.shape
+def _numbered(data: Source, conv: Compute) -> Compute:
+    """The pixels of an image that ``conv`` reads, in one dimension."""
+    n, channels = data.shape[:2]
+    height, width = conv.shape[2:4]
+    stride_y, stride_x = cast(tuple[int, int], conv.attrs["strides"])
     return compute(
-        (n, channels, 1, height * width, lanes),
-        lambda b, c, row, pixel, lane: data[b, c, pixel // width, pixel % width, lane],
+        (n, channels, 1, height * width, data.shape[4]),
+        lambda b, c, row, pixel, lane: data[b, c, pixel // width * stride_y, pixel % width * stride_x, lane],
         name="input",
     )
