@@ -22,7 +22,8 @@ from .nodes import Buffer, Prefetch, Store
 
 @dataclass(slots=True, eq=False)
 class Site:
-    """One access in the IR. offset, lane and strides count elements; grain is the base's alignment in bytes."""
+    """One access in the IR. offset, lane and strides count elements; grain is the base's alignment in bytes; lines are
+    the cache lines that a prefetch has asked for, counted from the base."""
 
     node: Read | Store | Prefetch
     buffer: Buffer
@@ -38,6 +39,7 @@ class Site:
     vectors: tuple[tuple[str, int], ...] = ()
     grain: int = 1
     symbols: tuple[tuple[Sym, int], ...] = ()
+    lines: set[int] = field(default_factory=set)
 
 
 def flatten(buffer: Buffer, indices: tuple[Expr, ...]) -> tuple[int, list[tuple[Var, int]], list[tuple[Expr, int]]]:
@@ -115,6 +117,7 @@ class AddressPart(IndexPart):
         site.grain = math.gcd(site.buffer.alignment, *(k * site.size for _, k in total.terms))
         site.base = self.pointer(site.buffer, total.terms)
         site.epoch = self.epoch
+        site.lines = set()
 
     def pointer(self, buffer: Buffer, terms: tuple[tuple[Sym, int], ...]) -> str:
         """The address of ``buffer``'s element at the symbolic offset, computed level by level."""

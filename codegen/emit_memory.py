@@ -15,6 +15,7 @@ from .emit_core import Linear, Loaded, Value
 from .llvm_text import MEMORY_TYPE, VALUE_TYPE, constant_mask, lane_list, mangled, splat_literal, vector
 from .nodes import Buffer, Prefetch, Store
 
+LINE_BYTES = 64  # of a cache
 MAX_STRIDE = 4  # larger constant strides are gathered
 
 
@@ -234,10 +235,15 @@ class MemoryPart(AddressPart):
         loaded.entries[(site.base, offset, lanes)] = text
 
     def prefetch(self, s: Prefetch) -> None:
-        """Ask for the line of an element (of the first lane's)."""
+        """Ask for the line of an element (of the first lane's), unless an unrolled neighbour did that."""
         site, offset = self.locate(s, s.buffer, s.indices)
         if site.vectors:
             return
+        if site.grain % LINE_BYTES == 0:
+            line = offset * site.size // LINE_BYTES
+            if line in site.lines:
+                return
+            site.lines.add(line)
         pointer, _ = self.displaced(site, offset, 1) if s.buffer not in self.slots else (site.base, 0)
         self.out.append(f"call void @llvm.prefetch.p0(ptr {pointer}, i32 {int(s.write)}, i32 {s.locality}, i32 1)")
 

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from ..errors import ExpressionError, ScheduleError
 from ..te.expr import Expr, Var, substitute
+from ..te.ops.blocked_sum import blocked_sum
 from ..te.ops.flat import flat
 from ..te.ops.row_taps import row_taps
 from ..te.ops.strassen import strassen
@@ -17,6 +18,7 @@ from .state import ScheduleState, StageLike
 from .trace import Step, primitive
 
 ALGORITHMS: Mapping[str, Callable[..., Compute]] = {
+    "blocked_sum": blocked_sum,
     "flat": flat,
     "row_taps": row_taps,
     "strassen": strassen,

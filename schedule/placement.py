@@ -220,9 +220,9 @@ class Placement(ScheduleState):
         run for it too; a vectorised one, or one that stays within 64 bytes, counts as one cache line. With distance 0,
         it asks for what an iteration reads after it has computed the stages inside of it.
 
-        ``along`` is a spatial loop of the consumer, of which ``distance`` then counts the iterations. What the stage
-        reads through a stage that is computed there may be asked for too: the input of the next block, while one is in
-        use.
+        ``along`` is a spatial loop of the consumer, or of the stage that the consumer is computed in, and so on, of
+        which ``distance`` then counts the iterations. What the stage reads through a stage that is computed there may
+        be asked for too: the input of the next block, while one is in use.
         """
         st = self[stage]
         a = self._attach_loop(st) if axis is None else self._leaf(st, axis, "prefetch")
@@ -241,12 +241,16 @@ class Placement(ScheduleState):
         st.prefetches.append(Prefetching(source, a, distance, a if along is None else self._loop_around(st, along)))
 
     def _loop_around(self, stage: Stage, axis: AxisLike) -> LoopAxis:
-        """A loop of the stage inside whose loops another one is computed, or a part of one that was fused."""
+        """A loop of a stage inside which another one is computed, however deep, or a part of one that was fused."""
         if stage.attach is None:
             raise ScheduleError(f"prefetch({stage.name}): it is not computed inside another stage; leave out along")
-        found = self._axis(stage.attach[0], axis)
+        at = stage.attach[0]
+        name = axis if isinstance(axis, str) else axis.name
+        while at.attach is not None and all(known.name != name for known in at.axes):
+            at = at.attach[0]
+        found = self._axis(at, axis)
         if found.split is not None:
-            names = stage.attach[0].loop_names()
+            names = at.loop_names()
             raise ScheduleError(f"prefetch({stage.name}): {found.name} is no loop any more; the loops are {names}")
         return found
 

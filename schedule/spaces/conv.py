@@ -8,6 +8,7 @@ structure; the cutting is done by ``partition``).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from math import prod
 from typing import cast
@@ -23,6 +24,7 @@ from ..schedule import Schedule
 from ..space import register
 from ..stage import Stage
 from .common import (
+    NEAR_PANEL,
     Window,
     default_unroll,
     fuse_all,
@@ -63,8 +65,8 @@ FLAT_GAIN = 0.96
 """The share of the time row by row below which pixels are numbered in one dimension: less is within the estimate."""
 
 
-LEAST_COPIED = 128, 64
-"""Channels of an image, and of the output, from which on it may be copied block by block before it is read."""
+LEAST_COPIED, LEAST_OUTPUTS = 128, 64
+"""Channels of an image, and of the output, from which on copying it block by block pays."""
 
 
 @register("conv1d", "conv2d", "conv3d")
@@ -148,6 +150,15 @@ def direct(
     blocked = blocks_of_channels(anchor)
     ahead = blocked and d.choose("prefetch", [False, True], prefers_prefetch(anchor, target))
 
+    total = None
+    if may_sum_in_blocks(anchor, lanes):
+        extents = [axis.extent for axis in conv.reduce_axes]
+        each = d.choose("sum_blocks", sum_blocks(extents[0]), default_sum_block(extents, vectors, target))
+        if each:
+            partial, total = s.use_algorithm(conv, "blocked_sum", {"steps": each})
+            s.compute_inline(conv)
+            conv = partial
+
     n, co, outside, oh, ow, ci = image_axes(s, out)
     if window_y.outputs < oh.extent:
         oh, ow = s.split(out, s.fuse(out, oh, ow), window_x.outputs)
@@ -157,11 +168,8 @@ def direct(
     co_o, co_i = s.split(out, co, vectors, tail="guard")
     oh_o, oh_i = s.split(out, oh, rows, tail="guard")
     ow_o, ow_i = s.split(out, ow, columns, tail="guard")
-    cuts = {
-        ow_o: window_x.border_cuts(columns),
-        oh_o: window_y.border_cuts(rows) if rows > 1 else [],
-        co_o: tail_cut(co.extent, vectors),
-    }
+    border_x, border_y = window_x.border_cuts(columns), window_y.border_cuts(rows) if rows > 1 else []
+    cuts = {ow_o: border_x, oh_o: border_y, co_o: tail_cut(co.extent, vectors)}
     around = [n, *outside]
     if prologue:
         along, window = (ow_o, window_x) if window_y.outputs == 1 else (oh_o, window_y)
@@ -173,14 +181,23 @@ def direct(
     inner = [co_o, oh_o, ow_o] if order == "channels" else [oh_o, co_o, ow_o]
     s.reorder(out, [*around, *inner, oh_i, ow_i, co_i, ci])
     outer = inner if prologue else [fuse_all(s, out, around), *inner]
-    s.compute_at(conv, out, ow_o)
+    if total:
+        s.compute_at(total, out, co_o)
+        place_partial_sums(s, total, conv, (rows, columns), (cuts[oh_o] if order == "channels" else [], cuts[ow_o]))
+    else:
+        s.compute_at(conv, out, ow_o)
     mark_tile(s, out, [oh_i, ow_i, co_i], ci)
     for axis, points in cuts.items():
         s.partition(out, axis, points)
     if prologue:
-        place_in_block(s, prologue, out, blocks, lanes, columns if copies else 0)
+        packed = copies or (window_y.outputs == 1 and not is_wide(target))
+        place_in_block(s, prologue, out, blocks, lanes, columns if packed else 0)
         innermost = outer[-1]
         s.parallel(out, fuse_all(s, out, around))
+    elif total:
+        shared = outer[: 1 + outer.index(co_o)]
+        innermost = outer[-1]
+        s.parallel(out, fuse_all(s, out, shared))
     else:
         chunks = outer[0].extent * outer[1].extent * outer[2].extent
         few = target.threads > 1 and chunks < 4 * target.threads
@@ -189,13 +206,14 @@ def direct(
 
     if d.choose("prefetch_operands", [False, True], True):
         for source in out.inputs():
-            if source is not conv.tensor and source.shape == anchor.shape:
+            if source not in (conv.tensor, total and total.tensor) and source.shape == anchor.shape:
                 s.prefetch(out, source, innermost, 0)
     if d.choose("prefetch_output", [False, True], True):
         s.prefetch(out, out, innermost, 0)
 
-    image, channels, *pixel, lane = conv.roots
-    spatial = [image, *pixel, channels]  # channels innermost: one broadcast serves all of a point's vectors
+    *of_block, image, channels = conv.roots[: -rank - 1]
+    *pixel, lane = conv.roots[-rank - 1 :]
+    spatial = [*of_block, image, *pixel, channels]  # channels innermost: one broadcast serves all of a point's vectors
     if lane.extent > lanes:
         vector, lane = s.split(conv, lane, lanes)
         spatial.append(vector)
@@ -218,8 +236,22 @@ def direct(
                 s.prefetch(conv, source, reduced[0], 1, blocks)
     weights = pack_weights(s, anchor, conv, vectors * lanes, lanes)
     if ahead and weights is not None:
-        panel = prod(a.extent for a in anchor.reduce_axes) // (steps if rolled is not reduced[-1] else 1)
+        panel = prod(a.extent for a in conv.reduce_axes) // (steps if rolled is not reduced[-1] else 1)
         s.prefetch(conv, weights, rolled, panel)
+
+
+def place_partial_sums(
+    s: Schedule, total: Stage, partial: Stage, tile: tuple[int, int], cuts: tuple[list[int], list[int]]
+) -> None:
+    """Compute ``partial`` by register tiles (rows, columns), inside of the loop of ``total`` over blocks of the sum."""
+    image, channels, row, column, lane = total.roots
+    row_o, row_i = s.split(total, row, min(tile[0], row.extent), tail="guard")
+    column_o, column_i = s.split(total, column, min(tile[1], column.extent), tail="guard")
+    s.reorder(total, [image, *total.reduce_roots, row_o, column_o, row_i, column_i, channels, lane])
+    s.compute_at(partial, total, column_o)
+    mark_tile(s, total, [row_i, column_i, channels], lane)
+    for axis, points in zip((row_o, column_o), cuts, strict=True):
+        s.partition(total, axis, [cut for cut in points if cut < axis.extent])
 
 
 def taps_of_rows(s: Schedule, d: Decider, target: Target, out: Stage, conv: Stage) -> None:
@@ -236,6 +268,28 @@ def taps_of_rows(s: Schedule, d: Decider, target: Target, out: Stage, conv: Stag
 
 
 # ---------------------------------------------------------------------------------------- parts
+
+
+def may_sum_in_blocks(anchor: Compute, lanes: int) -> bool:
+    """Whether sums over blocks of input channels are in the space: for images in blocks of one vector of channels."""
+    return image_rank(anchor) == 2 and blocks_of_channels(anchor) and anchor.shape[-1] == lanes
+
+
+def sum_blocks(blocks: int) -> list[int]:
+    """Of how many blocks of input channels a partial sum may be; 0: of all of them, in one sum."""
+    return [0, *(n for n in (2, 4, 8, 16, 32, 64) if n < blocks and blocks % n == 0)]
+
+
+def default_sum_block(extents: Sequence[int], vectors: int, target: Target) -> int:
+    """Partial sums whose weights stay in the first-level cache, where all of a narrow tile's do not; ``extents`` are
+    those of the reduction. Without a window the pixels lie in the order in which they are read, and all is read fast
+    enough."""
+    blocks, *rest = extents
+    each = prod(rest) * vectors * target.vector_bits // 8
+    near = 2 * NEAR_PANEL * target.l1_bytes
+    if is_wide(target) or prod(rest[:-1]) == 1 or blocks * each <= near:
+        return 0
+    return max((n for n in sum_blocks(blocks) if n * each <= near), default=0)
 
 
 @lru_cache(maxsize=256)
@@ -267,9 +321,12 @@ def default_algorithm(anchor: Compute, algorithms: tuple[str, ...], target: Targ
 
 def direct_cycles(anchor: Compute, target: Target) -> float:
     """Estimated cycles of one reduction step over all register tiles of the direct space."""
-    (window_y, window_x), channel_tiles = windows(anchor), prod(anchor.shape[1::3]) // target.lanes()
+    window_y, window_x = windows(anchor)
+    channels = anchor.shape[1] * anchor.shape[-1]
+    images = anchor.elements // max(1, window_y.outputs * window_x.outputs * channels)
+    channel_tiles = channels // target.lanes()
     _, (rows, columns, vectors) = tile_options(window_y, window_x, channel_tiles, anchor, target)
-    return anchor.shape[0] * _tile_cost((rows, columns, vectors), window_y, window_x, channel_tiles, anchor, target)
+    return images * _tile_cost((rows, columns, vectors), window_y, window_x, channel_tiles, anchor, target)
 
 
 def winograd_tiles(anchor: Compute, lanes: int, prologue: bool = False) -> list[int]:
@@ -316,10 +373,10 @@ def gains_copied(anchor: Compute, target: Target) -> bool:
     """Whether a block of the image is better copied before many channels are computed of it: what a narrow register
     tile reads of each block of channels is too little for the arithmetic on it to hide the way from far."""
     data = anchor.inputs()[0]
-    reads = blocks_of_channels(anchor) and reads_an_input(anchor)
-    outputs, inputs = (prod(x.shape[1::3]) for x in (anchor, data))
-    copying = reads and flat.applies(anchor, copy=1) and not is_wide(target)
-    return copying and (inputs, outputs) >= LEAST_COPIED and outputs >= LEAST_COPIED[1]
+    if is_wide(target) or not blocks_of_channels(anchor) or not flat.applies(anchor, int(reads_an_input(anchor))):
+        return False
+    inputs, outputs = (x.shape[1] * x.shape[-1] for x in (data, anchor))
+    return inputs >= LEAST_COPIED and outputs >= LEAST_OUTPUTS
 
 
 @lru_cache(maxsize=256)
@@ -343,14 +400,13 @@ def _tile_cost(
 ) -> float:
     """Estimated cycles of all tiles for one reduction step: incomplete tiles at the ends cost what they are.
 
-    A tile reads its weights once for each step; from the second-level cache if they fit there, else from further away.
+    A tile reads its weights, or those of a partial sum, once for each step.
     """
     rows, columns, vectors = tile
-    steps = 1
-    for axis in anchor.reduce_axes:
-        steps *= axis.extent
-    weight_bytes = steps * vectors * target.vector_bits // 8
-    load_cycles = panel_cycles(vectors, weight_bytes, target)
+    extents = [axis.extent for axis in anchor.reduce_axes]
+    if may_sum_in_blocks(anchor, target.lanes()) and (each := default_sum_block(extents, vectors, target)):
+        extents[0] = each
+    load_cycles = panel_cycles(vectors, prod(extents) * vectors * target.vector_bits // 8, target)
 
     total = 0.0
     for count_y, y in tile_parts(window_y.outputs, rows):

@@ -14,7 +14,7 @@ from typing import cast
 from ...target import Target
 from ...te.tensor import Compute
 from .common import equal_parts
-from .traffic import foreign_rate, l3_rate, memory_rate
+from .traffic import foreign_rate, is_wide, l3_rate, memory_rate
 
 BARRIER_CYCLES = 4000
 UNHIDDEN = 0.2
@@ -92,11 +92,10 @@ class Size:
         """Transformed filter."""
         return self.inputs * self.in_blocks // self.groups * self.out_blocks * self.lanes**2 * 4
 
-    @property
-    def transforms(self) -> tuple[float, float]:
+    def transforms(self, target: Target) -> tuple[float, float]:
         """Cycles of the input's and the output's transforms: loads, two passes of short sums, stores."""
         spill = 1.0 if self.points <= 36 else 1.9  # more values than registers, twice the code and filter
-        cycles = 5.0 * spill * self.tiles
+        cycles = (5.0 if is_wide(target) else 9.0) * spill * self.tiles
         return cycles * self.in_blocks * self.inputs, cycles * self.out_blocks * self.points
 
 
@@ -182,7 +181,7 @@ def _plan(size: Size, whole: bool, parts: int, rows: int, columns: int, target: 
         groups = -(-size.out_blocks // group)
         share = -(-groups * blocks // threads) / (groups * blocks)
         filters = first * min(1.0, ceil(groups * share) / groups)
-        transforms = sum(size.transforms) / threads + BARRIER_CYCLES * (threads > 1)
+        transforms = sum(size.transforms(target)) / threads + BARRIER_CYCLES * (threads > 1)
         all_bytes = size.tiles * size.inputs * size.in_blocks * size.lanes * 4
         if all_bytes > target.l2_bytes // 2:  # written, and read again for each group of channels
             near = all_bytes < target.l3_bytes // 2
@@ -196,7 +195,7 @@ def _plan(size: Size, whole: bool, parts: int, rows: int, columns: int, target: 
         again = size.filter_bytes / (l3 if near else memory)
         filters = (min(taken, parts) * first + max(taken - parts, 0) * again) / parts
         stays = used_bytes + size.filter_bytes / parts <= target.l2_bytes
-        of_input, of_output = size.transforms
+        of_input, of_output = size.transforms(target)
         transforms = (of_input * min(1.0, parts * share) + of_output * share) * (STAYING if stays else 1.0)
         transforms += (1.0 - 1.0 / parts) * size.input_bytes / foreign_rate(target)
         doubt = 1.0

@@ -20,7 +20,7 @@ from ..tensor import sum as reduce_sum
 
 
 def applies(conv: Compute, copy: int = 0) -> bool:
-    """Whether ``conv`` is a 1x1 convolution without padding, with output (n, c_o, h, w, c_i); of stride 1 unless its data
+    """Whether ``conv`` is a 1x1 convolution without padding, with output (n, c_o, h, w, c_i): of stride 1, or its data
     are copied."""
     attrs = conv.attrs
     return (

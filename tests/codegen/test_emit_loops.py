@@ -276,6 +276,25 @@ def test_prefetch_beyond_the_end_is_harmless():
     check(Function("f", (x, y), 1, loop(i, 16, "serial", body)))
 
 
+@pytest.mark.parametrize(("stride", "lines"), [(8, 4), (16, 8), (4, 2), (24, 8)])
+def test_neighbours_in_an_unrolled_loop_ask_for_a_line_once(stride, lines):
+    """Eight prefetches, ``stride`` elements apart, from the beginning of a line on."""
+    x, y = buffer("x", (64, 16 * stride)), buffer("y", (64,))
+    i, u = variables("i u")
+    body = seq(loop(u, 8, "unroll", Prefetch(x, (i + 3, u * stride), 2)), Store(y, (i,), x[i, 0]))
+    fn = Function("f", (x, y), 1, loop(i, 64, "serial", body))
+    assert emit.emit_function(fn, TARGETS[0]).count("call void @llvm.prefetch") == lines
+    check(fn)
+
+
+def test_where_a_line_begins_is_not_known_each_prefetch_stays():
+    x, y = buffer("x", (64, 17)), buffer("y", (64,))
+    i, u = variables("i u")
+    body = seq(loop(u, 2, "unroll", Prefetch(x, (i, u * 8), 2)), Store(y, (i,), x[i, 0]))
+    fn = Function("f", (x, y), 1, loop(i, 64, "serial", body))
+    assert emit.emit_function(fn, TARGETS[0]).count("call void @llvm.prefetch") == 2
+
+
 @target
 def test_masked_store_of_one_value_to_one_element(target):
     """Under a lane mask, a store that does not vary happens if any lane is on."""

@@ -108,6 +108,79 @@ def test_pixels_in_one_dimension(name, target):
         check(schedule, TARGETS[target], 2)
 
 
+COPIED = {
+    "odd": {"size": (3, 5), "residual": True},
+    "stride 2": {"size": (5, 7), "stride": 2, "batch": 2},
+    "stride 3, channel tails": {"size": (7, 4), "stride": 3, "channels": 60, "outputs": 56},
+    "groups": {"size": (3, 4), "channels": 128, "outputs": 32, "groups": 2},
+    "large enough by default": {"size": (9, 8), "channels": 128, "outputs": 64},
+    "stride 2, large enough by default": {"size": (9, 8), "channels": 128, "outputs": 64, "stride": 2},
+    "prologue": {"size": (9, 8), "channels": 128, "outputs": 72, "prologue": True},
+}
+
+
+@pytest.mark.parametrize("name", COPIED)
+@pytest.mark.parametrize("target", ["x86-64-v3", "x86-64-v4"])
+def test_blocks_of_the_image_are_copied(name, target):
+    chosen = {} if name == "prologue" else {"copy_input": True}
+    options = {"kernel": (1, 1), "pad": 0, "channels": 64, "block": TARGETS[target].lanes()}
+    workload = conv_relu(**{**options, **COPIED[name]})
+    for blocks in ({}, {"sum_blocks": 2}):
+        schedule = instantiate(
+            workload, Choosing(algorithm="direct", flat_pixels=True, **chosen, **blocks), TARGETS[target]
+        )
+        assert any(stage.name.endswith("input") for stage in schedule.live_stages())
+        check(schedule, TARGETS[target], 2)
+
+
+def test_narrow_tiles_read_copies_by_default():
+    for target, copied in (("x86-64-v3", True), ("x86-64-v4", False)):
+        for stride in (1, 2):
+            options = {"size": (9, 8), "channels": 128, "outputs": 64, "stride": stride}
+            workload = conv_relu(kernel=(1, 1), pad=0, block=TARGETS[target].lanes(), accuracy="exact", **options)
+            decisions = instantiate(workload, Default(), TARGETS[target]).decisions
+            assert (decisions.get("flat_pixels", False) and decisions.get("copy_input", stride > 1)) is copied
+
+
+SUMMED = {
+    "borders": {"size": (9, 11), "residual": True},
+    "stride 2": {"size": (7, 12), "stride": 2},
+    "channel tail, ragged vectors": {"size": (4, 5), "channels": 60, "outputs": 40},
+    "one pixel": {"size": (1, 1)},
+    "1x1": {"size": (5, 3), "kernel": (1, 1), "pad": 0},
+    "1x1, prologue": {"size": (5, 3), "kernel": (1, 1), "pad": 0, "prologue": True},
+    "3x3, prologue": {"size": (6, 3), "prologue": True},
+    "groups": {"size": (3, 4), "channels": 128, "outputs": 64, "groups": 2},
+    "dilated": {"size": (5, 6), "dilation": 2, "pad": 2},
+}
+
+
+@pytest.mark.parametrize("name", SUMMED)
+@pytest.mark.parametrize("order", ["channels", "rows"])
+@pytest.mark.parametrize("target", ["x86-64-v3", "x86-64-v4"])
+def test_sums_in_blocks_of_input_channels(name, order, target):
+    workload = conv_relu(**{"block": TARGETS[target].lanes(), "channels": 64, **SUMMED[name]})
+    chosen = Choosing(algorithm="direct", sum_blocks=2, order=order)
+    schedule = instantiate(workload, chosen, TARGETS[target])
+    assert any(stage.tensor.tag == "total_sum" for stage in schedule.live_stages())
+    check(schedule, TARGETS[target], 2)
+
+
+def test_sums_in_blocks_stay_within_their_memory():
+    target = TARGETS["x86-64-v3"]
+    workload = conv_relu(channels=32, outputs=24, size=(2, 3), block=8)
+    check_loops(instantiate(workload, Choosing(algorithm="direct", sum_blocks=2), target), target)
+
+
+def test_narrow_tiles_sum_in_blocks_by_default():
+    for target, narrow in (("x86-64-v3", True), ("x86-64-v4", False)):
+        block = TARGETS[target].lanes()
+        workload = conv_relu(channels=256, outputs=32, size=(7, 7), block=block, accuracy="exact")
+        decisions = instantiate(workload, Default(), TARGETS[target]).decisions
+        weight_bytes = decisions["sum_blocks"] * 9 * block * decisions["tile"][2] * block * 4
+        assert 0 < weight_bytes <= TARGETS[target].l1_bytes if narrow else weight_bytes == 0
+
+
 @pytest.mark.parametrize("algorithm", ["winograd2", "winograd4"])
 @pytest.mark.parametrize("placement", ["block", "whole"])
 @pytest.mark.parametrize("size", [(9, 11), (4, 4), (1, 3), (14, 5)])

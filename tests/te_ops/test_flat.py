@@ -31,6 +31,20 @@ def test_other_convolutions_are_refused(options):
         flat(conv)
 
 
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_a_copy_holds_the_pixels_that_are_read(stride):
+    workload = conv_relu(size=(5, 8), kernel=(1, 1), pad=0, channels=20, stride=stride, batch=2)
+    conv, inputs = workload.stages[0], list(workload.inputs[:2])
+    assert applies(conv, copy=1)
+    numbered = flat(conv, copy=1).inputs()[0].inputs()[0]
+    assert numbered.shape == (2, 2, 1, -(-5 // stride) * -(-8 // stride), 16)
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(p.shape).astype(np.float32) for p in inputs]
+    (expected,) = evaluate(te.workload(conv, inputs), arrays)
+    (found,) = evaluate(te.workload(flat(conv, copy=1), inputs), arrays)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_computed_data_are_numbered_too():
     workload = conv_relu(size=(3, 5), kernel=(1, 1), pad=0, channels=20, prologue=True)
     conv = next(s for s in workload.stages if s.tag == "conv2d")
