@@ -147,12 +147,13 @@ def direct(
         prologue = None
     options, best = tile_options(window_y, window_x, channel_tiles, anchor, target)
     rows, columns, vectors = d.choose("tile", options, best)
-    order = d.choose("order", ["channels", "rows"], "channels")
+    order = d.choose("order", ["channels", "rows"], default_order(anchor, target))
     taps_unrolled = d.choose("unroll_taps", ["x", "xy"], "x")
     steps = d.choose("unroll_channels", [1, 2, 4], default_channel_unroll(anchor, rows * columns, vectors, target))
 
     blocked = blocks_of_channels(anchor)
-    ahead = blocked and d.choose("prefetch", [False, True], prefers_prefetch(anchor, target))
+    in_order = prologue is not None and reads_packed(copies, window_y, target)
+    ahead = blocked and d.choose("prefetch", [False, True], not in_order and prefers_prefetch(anchor, target))
 
     total = None
     if may_sum_in_blocks(anchor, lanes):
@@ -194,8 +195,7 @@ def direct(
     for axis, points in cuts.items():
         s.partition(out, axis, points)
     if prologue:
-        packed = copies or (window_y.outputs == 1 and not is_wide(target))
-        place_in_block(s, prologue, out, blocks, lanes, columns if packed else 0)
+        place_in_block(s, prologue, out, blocks, lanes, columns if reads_packed(copies, window_y, target) else 0)
         innermost = outer[-1]
         s.parallel(out, fuse_all(s, out, around))
     elif total:
@@ -272,6 +272,19 @@ def taps_of_rows(s: Schedule, d: Decider, target: Target, out: Stage, conv: Stag
 
 
 # ---------------------------------------------------------------------------------------- parts
+
+
+def reads_packed(copies: bool, window_y: Window, target: Target) -> bool:
+    """Whether what is placed in blocks lies there in the order in which register tiles of pixels read it."""
+    return copies or (window_y.outputs == 1 and not is_wide(target))
+
+
+def default_order(anchor: Compute, target: Target) -> str:
+    """What to go through first: narrow tiles of an image that is not in blocks of channels (a model's first layer) had
+    better meet the same rows again, with all output channels, whose few weights are at hand."""
+    weight_bytes = 4 * prod(anchor.inputs()[-1].shape)
+    stem = not is_wide(target) and not blocks_of_channels(anchor) and weight_bytes <= target.l2_bytes // 2
+    return "rows" if stem else "channels"
 
 
 def may_sum_in_blocks(anchor: Compute, lanes: int) -> bool:

@@ -94,12 +94,14 @@ def default_k_unroll(accumulators: int, target: Target) -> int:
 
 
 def default_prefetch(product: Stage, rows: int, target: Target) -> str:
-    """What to ask for ahead of a right-hand side that comes from far: the next lines of one that is used once, the next
-    panel of one that several tiles of rows use."""
+    """What to ask for ahead of a right-hand side that comes from far: the next lines of one that is used once (the core
+    asks for those by itself where vectors are narrow), the next panel of one that several tiles of rows use."""
     right = right_hand_side(product)
     if right is None or 4 * prod(right[0].shape) <= target.l2_bytes // 2:
         return "none"
-    return "near" if rows <= 8 else "panel"
+    if rows > 8:
+        return "panel"
+    return "near" if is_wide(target) else "none"
 
 
 def _tile_cost(tile: tuple[int, int], m: int, n: int, k: int, lanes: int, target: Target) -> float:
@@ -111,7 +113,7 @@ def _tile_cost(tile: tuple[int, int], m: int, n: int, k: int, lanes: int, target
     cost = sum(count * max(step_cycles(part, vectors, target), least) for count, part in tile_parts(m, rows))
     if rows > rows_in_first_cache(4 * k):
         cost *= 1.5
-    return panels * (cost + 0.5 * (full + (rest > 0)))
+    return panels * (cost + (0.5 if is_wide(target) else 2.0) * (full + (rest > 0)))
 
 
 def pack_right(s: Schedule, product: Stage, panel: int, lanes: int) -> None:

@@ -27,18 +27,21 @@ from ..decide import Decider
 from ..schedule import Schedule
 from ..stage import Stage
 from .common import Window, equal_parts, inline_elementwise
+from .traffic import is_wide
 
 PLACES = ["block", "inline"]
 NEAR_CYCLES, FAR_CYCLES = 3.5, 7.0
 """Computing a vector of a prologue whose data were asked for ahead, or come from the third-level cache."""
 
 BLOCK_CYCLES = 300.0
-WEIGHT_BYTES_PER_CYCLE = 120.0
-"""What a block takes beside: loops begin and end, and products go through all weights, which are read ahead."""
+WEIGHT_RATE, NARROW_WEIGHT_RATE = 120.0, 10.0
+"""What a block takes beside: loops begin and end, and products go through all weights, which are read ahead: so many
+bytes in a cycle are not hidden. Narrow vectors wait for more of weights that the second-level cache cannot hold."""
 
-LARGE = 1 / 16
+LARGE, NARROW_LARGE = 1 / 16, 4.0
 CROWDING = 0.02
-"""The share of the second-level cache that a block may take at no cost, and what each doubling beyond that costs."""
+"""The share of the second-level cache that a block may take at no cost, and what each doubling beyond that costs. What
+narrow tiles read in the order in which it lies may come from further away."""
 
 
 def find_prologue(s: Schedule, anchor: Compute, lanes: int) -> Stage | None:
@@ -159,9 +162,10 @@ def _cycles(block: Block, sizes: Sizes, target: Target) -> float:
     vectors = sizes.block_vectors(block.tiles)
     of_position = sizes.steps * sizes.channel_tiles / block.parts
     products = min(taken * sizes.outputs(block.tiles), sizes.images * block.parts * sizes.window.outputs) * of_position
-    large = vectors * target.vector_bits / 8 / (LARGE * target.l2_bytes)
+    large = vectors * target.vector_bits / 8 / ((LARGE if is_wide(target) else NARROW_LARGE) * target.l2_bytes)
     products *= 1.0 + CROWDING * max(log2(large), 0.0)
-    again = sizes.weight_bytes / block.parts / WEIGHT_BYTES_PER_CYCLE
+    far = not is_wide(target) and sizes.weight_bytes > target.l2_bytes // 2
+    again = sizes.weight_bytes / block.parts / (NARROW_WEIGHT_RATE if far else WEIGHT_RATE)
     prologue = vectors * (NEAR_CYCLES if block.ahead else FAR_CYCLES)
     return products + taken * (prologue + again + BLOCK_CYCLES)
 
