@@ -65,10 +65,6 @@ FLAT_GAIN = 0.96
 """The share of the time row by row below which pixels are numbered in one dimension: less is within the estimate."""
 
 
-NARROW_STRIDED = 1.3
-"""How much faster than the direct space Winograd's with stride 2 must be by the estimate, with narrow vectors: of what
-it saves, its transforms and the phases of its filter take more there."""
-
 LEAST_COPIED, LEAST_OUTPUTS = 128, 64
 """Channels of an image, and of the output, from which on copying it block by block pays."""
 
@@ -331,11 +327,20 @@ def default_algorithm(anchor: Compute, algorithms: tuple[str, ...], target: Targ
             costs[name] = strassen_cycles(anchor, 1 + STRASSEN.index(name), target)
             continue
         size = Size.of(anchor, int(name.removeprefix("winograd")))
-        margin = 1.05 if size.inputs <= 49 else 1.1  # a large filter comes from memory in a model
-        if size.stride > 1 and not is_wide(target):
-            margin = NARROW_STRIDED
-        costs[name] = margin * estimated_cycles(size, target)
+        costs[name] = winograd_margin(size, target) * estimated_cycles(size, target)
     return min(costs, key=lambda name: costs[name])
+
+
+def winograd_margin(size: Size, target: Target) -> float:
+    """How much faster than the direct space Winograd's algorithm must be by the estimate.
+
+    A large filter comes from memory in a model. With narrow vectors, of which there are few, what large transforms and
+    those of a stride take is underestimated.
+    """
+    large = size.inputs > 49
+    if is_wide(target):
+        return 1.1 if large else 1.05
+    return 1.4 if large else 1.3 if size.stride > 1 else 1.05
 
 
 def direct_cycles(anchor: Compute, target: Target) -> float:

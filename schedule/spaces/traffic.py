@@ -20,12 +20,18 @@ def is_wide(target: Target) -> bool:
 
 def memory_rate(target: Target) -> float:
     """What each core reads from memory, in order, when all of the target's threads do."""
-    return (7.0 if is_wide(target) else 2.5) / (1.0 + SHARED * (target.threads - 1))
+    return (7.0 if is_wide(target) else 1.8) / (1.0 + SHARED * (target.threads - 1))
 
 
 def l3_rate(target: Target) -> float:
     """What a core reads from the last-level cache."""
     return 14.0 if is_wide(target) else 5.0
+
+
+def stays_in_l3(size_bytes: int, target: Target) -> bool:
+    """Whether what was read once is found in the last-level cache when it is read again in the same kernel: others use
+    that cache too, and narrow vectors were measured where it was shared by many."""
+    return size_bytes < target.l3_bytes // (2 if is_wide(target) else 8)
 
 
 def l2_rate(target: Target) -> float:

@@ -14,7 +14,7 @@ from typing import cast
 from ...target import Target
 from ...te.tensor import Compute
 from .common import equal_parts
-from .traffic import foreign_rate, is_wide, l3_rate, memory_rate
+from .traffic import foreign_rate, is_wide, l3_rate, memory_rate, stays_in_l3
 
 BARRIER_CYCLES = 4000
 UNHIDDEN = 0.2
@@ -23,9 +23,10 @@ UNHIDDEN = 0.2
 STAYING = 0.75
 """How much less the transforms cost where blocks and filter fit in the second-level cache together."""
 
-WHOLE_DOUBT, FOREIGN_DOUBT = 1.1, 1.25
-"""How much longer it takes than estimated to transform the whole input first, on one thread and on several: each of
-those reads what others wrote, which took up to half of the time of a layer when cores were far from each other."""
+WHOLE_DOUBT, NARROW_DOUBT, FOREIGN_DOUBT = 1.1, 1.35, 1.25
+"""How much longer it takes than estimated to transform the whole input first: on one thread, with narrow vectors, and on
+several threads, each of which reads what others wrote; that took up to half of the time of a layer when cores were far
+from each other."""
 
 LARGEST_GROUP = 6
 NARROWEST = 7
@@ -86,6 +87,11 @@ class Size:
     def image_bytes(self) -> int:
         """What is read and written."""
         return self.input_bytes + self.tiles * self.m**2 * self.out_blocks * self.lanes * 4
+
+    @property
+    def transformed_bytes(self) -> int:
+        """Transformed input."""
+        return self.tiles * self.inputs * self.in_blocks * self.lanes * 4
 
     @property
     def filter_bytes(self) -> int:
@@ -182,22 +188,25 @@ def _plan(size: Size, whole: bool, parts: int, rows: int, columns: int, target: 
         share = -(-groups * blocks // threads) / (groups * blocks)
         filters = first * min(1.0, ceil(groups * share) / groups)
         transforms = sum(size.transforms(target)) / threads + BARRIER_CYCLES * (threads > 1)
-        all_bytes = size.tiles * size.inputs * size.in_blocks * size.lanes * 4
+        all_bytes = size.transformed_bytes
         if all_bytes > target.l2_bytes // 2:  # written, and read again for each group of channels
-            near = all_bytes < target.l3_bytes // 2
+            near = stays_in_l3(all_bytes, target)
             rate = l3 if near else memory_rate(target.with_threads(1))
             transforms += 0.7 * (groups * share + 1.0 / threads) * all_bytes / rate
-        doubt = WHOLE_DOUBT if threads == 1 else FOREIGN_DOUBT
+        alone = WHOLE_DOUBT if is_wide(target) else NARROW_DOUBT
+        doubt = alone if threads == 1 else max(alone, FOREIGN_DOUBT)
     else:
         taken = -(-blocks * parts // threads)  # of the blocks' parts
         share = min(1.0, taken * block_tiles / (parts * size.tiles))
-        near = size.filter_bytes < target.l3_bytes // 2
+        near = stays_in_l3(size.filter_bytes, target)
         again = size.filter_bytes / (l3 if near else memory)
         filters = (min(taken, parts) * first + max(taken - parts, 0) * again) / parts
         stays = used_bytes + size.filter_bytes / parts <= target.l2_bytes
         of_input, of_output = size.transforms(target)
         transforms = (of_input * min(1.0, parts * share) + of_output * share) * (STAYING if stays else 1.0)
         transforms += (1.0 - 1.0 / parts) * size.input_bytes / foreign_rate(target)
+        if not is_wide(target) and not stays_in_l3(input_bytes, target):  # read again for each group of channels
+            transforms += size.out_blocks / group * share * size.transformed_bytes / memory
         doubt = 1.0
     crowded = used_bytes / (0.8 * target.l2_bytes) - 1.0
     narrow = 0.1 / group  # the transformed input is read again for each group
