@@ -24,9 +24,9 @@ STAYING = 0.75
 """How much less the transforms cost where blocks and filter fit in the second-level cache together."""
 
 WHOLE_DOUBT, NARROW_DOUBT, FOREIGN_DOUBT = 1.1, 1.35, 1.25
-"""How much longer it takes than estimated to transform the whole input first: on one thread, with narrow vectors, and on
-several threads, each of which reads what others wrote; that took up to half of the time of a layer when cores were far
-from each other."""
+"""How much longer it takes than estimated to transform the whole input first: on one thread, with narrow vectors, and
+on several threads, each of which reads what others wrote; that took up to half of the time of a layer when cores were
+far from each other."""
 
 LARGEST_GROUP = 6
 NARROWEST = 7
