@@ -129,3 +129,17 @@ def test_plans_share_out_a_small_image_by_channels():
     two = runnable("x86-64-v4", threads=2)
     plan = best_plan(size, two)
     assert plan.parts == 2 and plan.cells in cell_options(size) and plan.parts in part_options(size, two)
+
+
+@pytest.mark.parametrize("target", ["x86-64-v3", "x86-64-v4"])
+@pytest.mark.parametrize("blocks", [3, 5, 9, 10, 38])
+@pytest.mark.parametrize("cells", [None, 8])
+def test_a_group_computes_no_products_of_others(target, blocks, cells):
+    """Of ``blocks`` blocks of channels in each half, which no even number of vectors may divide."""
+    lanes = TARGETS[target].lanes()
+    workload = conv_relu(kernel=(1, 1), pad=0, block=lanes, size=(8, 8), channels=4 * lanes, outputs=2 * blocks * lanes)
+    chosen = {} if cells is None else {"cells": cells}
+    for parts in part_options(Size.of(workload.anchor, 1), TARGETS[target]):
+        s = instantiate(workload, Choosing(algorithm="strassen", channel_parts=parts, **chosen), TARGETS[target])
+        product = next(x for x in s.live_stages() if x.tensor.tag == "strassen_product")
+        assert product.roots[2].extent == s.decisions["channel_group"]
