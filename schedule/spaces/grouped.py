@@ -12,6 +12,7 @@ from ..stage import Stage
 from .common import fuse_all, isolate_anchor
 from .general import general
 from .images import image_axes, image_rank, pack_weights, run_time_weights, unroll_row_of_taps, windows
+from .traffic import is_wide
 
 
 def grouped(s: Schedule, d: Decider, target: Target) -> None:
@@ -27,9 +28,11 @@ def grouped(s: Schedule, d: Decider, target: Target) -> None:
     channels = anchor.shape[-1] // groups
     vectors = -(-channels // lanes)
     _, window_x = windows(anchor)
-    room = max(1, (target.vector_registers - 2 - vectors) // vectors)
+    held = vectors if is_wide(target) else 1  # of the weights' vectors, while one element of each column comes
+    room = max(1, (target.vector_registers - 2 - held) // vectors)
     options = [c for c in range(1, 15) if c <= min(room, window_x.outputs)]
     columns = d.choose("columns", options, _even_tile(window_x.outputs, options))
+    steps = d.choose("unroll_channels", [1, 2, 4], 1 if is_wide(target) else 2)
 
     n, one, outside, oh, ow, c = image_axes(s, out)
     group, member = s.split(out, c, channels)
@@ -46,7 +49,12 @@ def grouped(s: Schedule, d: Decider, target: Target) -> None:
     first, *reduced = conv.reduce_roots
     taps_x = unroll_row_of_taps(s, conv, reduced.pop(image_rank(anchor) - 1))
     taps, last = reduced[: image_rank(anchor) - 1], reduced[image_rank(anchor) - 1 :]
-    s.reorder(conv, [*([first] if last else []), *taps, *taps_x, *(last or [first]), *spatial, lane])
+    reduced = [*([first] if last else []), *taps, *taps_x, *(last or [first])]
+    s.reorder(conv, [*reduced, *spatial, lane])
+    rolled = reduced[-1]
+    if rolled.extent % steps == 0 and rolled.extent > steps > 1:
+        _, step = s.split(conv, rolled, steps)
+        s.unroll(conv, step)
     for axis in spatial:
         s.unroll(conv, axis)
     _cut_vectors(s, conv, lane, lanes)

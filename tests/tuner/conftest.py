@@ -56,6 +56,14 @@ def repository_env() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
+def wide() -> Target:
+    """A target with 32 registers of 512 bits, whatever this machine has: for what runs no code."""
+    from luthier.codegen.detect import named_target
+
+    return named_target("x86-64-v4", threads=1)
+
+
+@pytest.fixture(scope="session")
 def host() -> Target:
     from luthier.codegen.detect import host_target
 

@@ -163,7 +163,7 @@ class TestLoop:
         assert 1 <= report.trials <= 25
 
     @pytest.mark.parametrize(("budget_s", "trial_s"), [(15.0, 0.04), (300.0, 0.5), (300.0, 2.0), (2700.0, 6.0)])
-    def test_a_budget_is_kept_with_all_that_comes_at_the_end(self, matmul, tiny, host, budget_s, trial_s):
+    def test_a_budget_is_kept_with_all_that_comes_at_the_end(self, matmul, tiny, wide, budget_s, trial_s):
         clock = Clock()
 
         def measured(candidate):
@@ -178,7 +178,7 @@ class TestLoop:
         model = FakeModel(clock, build_s=4.0, ratio=0.9)
         measurer, log = Measures(measured), MemoryDatabase()
         options = {"budget_s": budget_s, "clock": clock, "model": model, "stop_below": 0.0}
-        report = run([matmul, replace(tiny, uses=2)], log, host, measurer, **options)
+        report = run([matmul, replace(tiny, uses=2)], log, wide, measurer, **options)
         assert (report.stopped, report.elapsed_s) == ("budget", clock.now - 1000.0)
         assert 0.95 * budget_s <= report.elapsed_s <= 1.05 * budget_s
         assert model.runs == (budget_s > 15) and ("too short" in report.note) == (budget_s == 15)
