@@ -13,6 +13,7 @@ from math import prod
 from ...target import Target
 from ...te.ops import flat, row_taps
 from ...te.tensor import Compute
+from ..axis import LoopAxis
 from ..decide import Decider
 from ..schedule import Schedule
 from ..space import register
@@ -113,20 +114,9 @@ def direct(
     lanes, rank = target.lanes(), image_rank(anchor)
     window_y, window_x = windows(anchor)
     channel_tiles = anchor.shape[1] * (anchor.shape[-1] // lanes)
-    plain = flat.applies(conv.tensor)
-    may_copy = flat.applies(conv.tensor, copy=1) and blocks_of_channels(anchor) and reads_an_input(anchor)
-    flatten = conv.body is conv.tensor.body and window_y.outputs > 1 and (plain or may_copy)
-    copied, copies = gains_copied(anchor, target), False
-    flat_default = copied or (plain and gains_flat(window_y, window_x, channel_tiles, anchor, target))
-    if flatten and d.choose("flat_pixels", [False, True], flat_default):
-        copies = may_copy and (not plain or d.choose("copy_input", [False, True], copied))
-        *numbered, pixels = s.use_algorithm(conv, "flat", {"copy": 1} if copies else {})
-        s.compute_inline(conv)
-        conv = pixels
-        if prologue:
-            s.compute_inline(prologue)
-        if prologue or copies:
-            (prologue,) = numbered
+    numbered = _number_pixels(s, d, target, anchor, conv, prologue, channel_tiles)
+    conv, prologue, copies = numbered or (conv, prologue, False)
+    if numbered:
         window_y, window_x = flat_windows(window_y, window_x)
     if prologue and not copies and d.choose("prologue", PLACES, "block") == "inline":
         s.compute_inline(prologue)
@@ -142,7 +132,7 @@ def direct(
     ahead = blocked and d.choose("prefetch", [False, True], not in_order and prefers_prefetch(anchor, target))
 
     total = None
-    if may_sum_in_blocks(anchor, lanes):
+    if may_sum_in_blocks(anchor, lanes) and conv.body is conv.tensor.body:
         extents = [axis.extent for axis in conv.reduce_axes]
         each = d.choose("sum_blocks", sum_blocks(extents[0]), default_sum_block(extents, vectors, target))
         if each:
@@ -174,7 +164,7 @@ def direct(
     outer = inner if prologue else [fuse_all(s, out, around), *inner]
     if total:
         s.compute_at(total, out, co_o)
-        place_partial_sums(s, total, conv, (rows, columns), (cuts[oh_o] if order == "channels" else [], cuts[ow_o]))
+        _place_partial_sums(s, total, conv, (rows, columns), (cuts[oh_o] if order == "channels" else [], cuts[ow_o]))
     else:
         s.compute_at(conv, out, ow_o)
     mark_tile(s, out, [oh_i, ow_i, co_i], ci)
@@ -185,9 +175,8 @@ def direct(
         innermost = outer[-1]
         s.parallel(out, fuse_all(s, out, around))
     elif total:
-        shared = outer[: 1 + outer.index(co_o)]
         innermost = outer[-1]
-        s.parallel(out, fuse_all(s, out, shared))
+        s.parallel(out, fuse_all(s, out, outer[: 1 + outer.index(co_o)]))
     else:
         chunks = outer[0].extent * outer[1].extent * outer[2].extent
         few = target.threads > 1 and chunks < 4 * target.threads
@@ -201,47 +190,15 @@ def direct(
     if d.choose("prefetch_output", [False, True], True):
         s.prefetch(out, out, innermost, 0)
 
-    *of_block, image, channels = conv.roots[: -rank - 1]
-    *pixel, lane = conv.roots[-rank - 1 :]
-    spatial = [*of_block, image, *pixel, channels]  # channels innermost: one broadcast serves all of a point's vectors
-    if lane.extent > lanes:
-        vector, lane = s.split(conv, lane, lanes)
-        spatial.append(vector)
-    first, *rest = conv.reduce_roots
-    taps, last = rest[:rank], rest[rank:]
-    taps_x = unroll_row_of_taps(s, conv, taps[-1])
-    # a rolled loop innermost keeps the blocks of code small
-    reduced = [first, *taps[:-1], *taps_x, *last] if blocked else [*taps[:-1], *taps_x, first]
-    s.reorder(conv, [*reduced, *spatial, lane])
-    if rank > 1 and (taps_unrolled == "xy" or (rows > 1 and window_y.has_border())):
-        s.unroll(conv, taps[-2])
-    rolled = reduced[-1]
-    if blocked and steps > 1 and rolled.extent % steps == 0:
-        rolled, step = s.split(conv, rolled, steps)
-        s.unroll(conv, step)
-    mark_tile(s, conv, spatial, lane)
+    unroll_rows = taps_unrolled == "xy" or (rows > 1 and window_y.has_border())
+    reduced = _sum_in_registers(s, conv, rank, lanes, steps, unroll_rows)
     if prologue and block.ahead:
         for source in prologue.inputs():
             if source.elements == prologue.tensor.elements:
                 s.prefetch(conv, source, reduced[0], 1, blocks)
     weights = pack_weights(s, anchor, conv, vectors * lanes, lanes)
     if ahead and weights is not None:
-        panel = prod(a.extent for a in conv.reduce_axes) // (steps if rolled is not reduced[-1] else 1)
-        s.prefetch(conv, weights, rolled, panel)
-
-
-def place_partial_sums(
-    s: Schedule, total: Stage, partial: Stage, tile: tuple[int, int], cuts: tuple[list[int], list[int]]
-) -> None:
-    """Compute ``partial`` by register tiles (rows, columns), inside of the loop of ``total`` over blocks of the sum."""
-    image, channels, row, column, lane = total.roots
-    row_o, row_i = s.split(total, row, min(tile[0], row.extent), tail="guard")
-    column_o, column_i = s.split(total, column, min(tile[1], column.extent), tail="guard")
-    s.reorder(total, [image, *total.reduce_roots, row_o, column_o, row_i, column_i, channels, lane])
-    s.compute_at(partial, total, column_o)
-    mark_tile(s, total, [row_i, column_i, channels], lane)
-    for axis, points in zip((row_o, column_o), cuts, strict=True):
-        s.partition(total, axis, [cut for cut in points if cut < axis.extent])
+        s.prefetch(conv, weights, reduced[-1], prod(a.extent for a in reduced))
 
 
 def taps_of_rows(s: Schedule, d: Decider, target: Target, out: Stage, conv: Stage) -> None:
@@ -255,3 +212,78 @@ def taps_of_rows(s: Schedule, d: Decider, target: Target, out: Stage, conv: Stag
     mark_tile(s, out, [ow_i], lane)
     s.parallel(out, fuse_all(s, out, [n, co, oh]))
     direct(s, d, target, taps.tensor, taps, s.cache_write(taps))
+
+
+# ---------------------------------------------------------------------------------------- parts
+
+
+def _number_pixels(
+    s: Schedule,
+    d: Decider,
+    target: Target,
+    anchor: Compute,
+    conv: Stage,
+    prologue: Stage | None,
+    channel_tiles: int,
+) -> tuple[Stage, Stage | None, bool] | None:
+    """Let a 1x1 convolution go through its pixels in one dimension, where that applies and is decided.
+
+    Returns the stage that sums, the one that computes its data if one does now, and whether that copies an input; None
+    where pixels stay in rows.
+    """
+    window_y, window_x = windows(anchor)
+    plain = flat.applies(conv.tensor)
+    may_copy = flat.applies(conv.tensor, copy=1) and blocks_of_channels(anchor) and reads_an_input(anchor)
+    if conv.body is not conv.tensor.body or window_y.outputs == 1 or not (plain or may_copy):
+        return None
+    copied = gains_copied(anchor, target)
+    default = copied or (plain and gains_flat(window_y, window_x, channel_tiles, anchor, target))
+    if not d.choose("flat_pixels", [False, True], default):
+        return None
+    copies = may_copy and (not plain or d.choose("copy_input", [False, True], copied))
+    *numbered, pixels = s.use_algorithm(conv, "flat", {"copy": 1} if copies else {})
+    s.compute_inline(conv)
+    if prologue:
+        s.compute_inline(prologue)
+    return pixels, numbered[0] if prologue or copies else None, copies
+
+
+def _place_partial_sums(
+    s: Schedule, total: Stage, partial: Stage, tile: tuple[int, int], cuts: tuple[list[int], list[int]]
+) -> None:
+    """Compute ``partial`` by register tiles (rows, columns), inside of the loop of ``total`` over blocks of the sum."""
+    image, channels, row, column, lane = total.roots
+    row_o, row_i = s.split(total, row, min(tile[0], row.extent), tail="guard")
+    column_o, column_i = s.split(total, column, min(tile[1], column.extent), tail="guard")
+    s.reorder(total, [image, *total.reduce_roots, row_o, column_o, row_i, column_i, channels, lane])
+    s.compute_at(partial, total, column_o)
+    mark_tile(s, total, [row_i, column_i, channels], lane)
+    for axis, points in zip((row_o, column_o), cuts, strict=True):
+        s.partition(total, axis, [cut for cut in points if cut < axis.extent])
+
+
+def _sum_in_registers(s: Schedule, conv: Stage, rank: int, lanes: int, steps: int, unroll_rows: bool) -> list[LoopAxis]:
+    """Put the loops of the stage that a register tile holds in order; returns those of its sum, outermost first.
+
+    steps        blocked input channels in an iteration, where their number is a multiple of it
+    unroll_rows  unroll the rows of the filter too
+    """
+    *of_block, image, channels = conv.roots[: -rank - 1]
+    *pixel, lane = conv.roots[-rank - 1 :]
+    spatial = [*of_block, image, *pixel, channels]  # channels innermost: one broadcast serves all of a point's vectors
+    if lane.extent > lanes:
+        vector, lane = s.split(conv, lane, lanes)
+        spatial.append(vector)
+    first, *rest = conv.reduce_roots
+    taps, last = rest[:rank], rest[rank:]
+    taps_x = unroll_row_of_taps(s, conv, taps[-1])
+    # a rolled loop innermost keeps the blocks of code small
+    reduced = [first, *taps[:-1], *taps_x, *last] if last else [*taps[:-1], *taps_x, first]
+    s.reorder(conv, [*reduced, *spatial, lane])
+    if rank > 1 and unroll_rows:
+        s.unroll(conv, taps[-2])
+    if last and steps > 1 and reduced[-1].extent % steps == 0:
+        reduced[-1], step = s.split(conv, reduced[-1], steps)
+        s.unroll(conv, step)
+    mark_tile(s, conv, spatial, lane)
+    return reduced

@@ -175,3 +175,23 @@ def test_cuts_of_blocks(extent, size, cuts, outer, inner):
     found: dict[LoopAxis, list[int]] = {axis: cuts}
     blocks, within = divide(s, s["y"], axis, size, found)
     assert found == {blocks: outer, within: inner}
+
+
+@pytest.mark.parametrize("target", ["x86-64-v3", "x86-64-v4"])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_random_schedules_of_every_place(target, kernel):
+    lanes = TARGETS[target].lanes()
+    options = {
+        "size": (5, 6),
+        "kernel": (kernel, kernel),
+        "pad": kernel // 2,
+        "channels": 8 * lanes,
+        "outputs": 2 * lanes,
+    }
+    workload = conv_relu(block=lanes, prologue=True, accuracy="exact", **options)
+    seen = set()
+    for seed in range(8):
+        schedule = instantiate(workload, Random(random.Random(seed)), TARGETS[target])
+        seen.add(schedule.decisions.get("prologue"))
+        check(schedule, TARGETS[target], 2)
+    assert {"block", "inline"} <= seen
