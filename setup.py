@@ -37,7 +37,7 @@ setup(
     package_data={
         "luthier": ["py.typed"],
         "luthier.page": ["page.css", "page.js"],
-        "luthier.tuner.pretrained": ["model.ubj", "provenance.json"],
+        "luthier.tuner.pretrained": ["*/model.ubj", "*/provenance.json"],
     },
     python_requires=">=3.11",
     install_requires=["numpy>=1.26", "xgboost>=2.0", "llvmlite>=0.50", "onnx>=1.19", "tqdm>=4.60"],

@@ -38,7 +38,7 @@ def collect(
     how many outcomes there were of each status.
     """
     deadline = time.monotonic() + budget_s
-    model = make_cost_model("xgboost")
+    model = make_cost_model("xgboost", target=target)
     turns = [_Turn(task(layer, target), target, log, model, searchers) for layer in layers]
     by_task = {id(t.task): t for t in turns}
     outcomes: Counter[str] = Counter()

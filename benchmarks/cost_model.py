@@ -35,7 +35,7 @@ from luthier.cli_values import count
 from luthier.codegen.detect import host_target
 from luthier.tuner.database import open_log
 from luthier.tuner.features import section
-from luthier.tuner.pretrained import load_pretrained
+from luthier.tuner.pretrained import folder_for, load_pretrained
 from luthier.tuner.xgboost_model import XgboostModel
 
 TRIALS = (8, 16, 32)
@@ -47,8 +47,15 @@ def estimated(group: Group) -> Floats:
     return -section(group.features, "estimate")[:, -1].astype(float)
 
 
+def shipped(seed: int = 0) -> XgboostModel:
+    """The model that ships for machines like this one."""
+    model = XgboostModel(seed)
+    model.adapt(host_target(1))
+    return model
+
+
 def pretrained(group: Group) -> Floats:
-    return XgboostModel().predict(group.key, group.features)
+    return shipped().predict(group.key, group.features)
 
 
 def after(group: Group, trials: int, from_pretrained: bool, repeats: int) -> Quality:
@@ -56,7 +63,7 @@ def after(group: Group, trials: int, from_pretrained: bool, repeats: int) -> Qua
     found = []
     for seed in range(repeats):
         order = np.random.default_rng(seed).permutation(len(group.samples))
-        model = XgboostModel(seed, pretrained=from_pretrained)
+        model = shipped(seed) if from_pretrained else XgboostModel(seed, pretrained=False)
         model.update([group.samples[i] for i in order[:trials]])
         rest = Group(group.name, group.key, group.threads, tuple(group.samples[i] for i in order[trials:]), None)
         found.append(quality(rest, model.predict(rest.key, rest.features)))
@@ -66,7 +73,7 @@ def after(group: Group, trials: int, from_pretrained: bool, repeats: int) -> Qua
 def judge(groups: Sequence[Group], repeats: int) -> dict[str, list[Quality]]:
     """Quality by way to rank, one for each group."""
     ways: dict[str, Callable[[Group], Quality]] = {"estimate": lambda g: quality(g, estimated(g))}
-    if load_pretrained() is not None:
+    if load_pretrained(folder_for(host_target(1))) is not None:
         ways["pretrained"] = lambda g: quality(g, pretrained(g))
         for n in TRIALS:
             ways[f"pretrained + {n} trials"] = lambda g, n=n: after(g, n, True, repeats)  # type: ignore[misc]

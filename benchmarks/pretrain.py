@@ -2,7 +2,8 @@
 
     python -m benchmarks.pretrain collect --log pretrain.db --budget 25m     # once for each number of threads, quietly
     python -m benchmarks.pretrain collect --log pretrain.db --budget 10m --threads 2
-    python -m benchmarks.pretrain train --log pretrain.db                    # writes tuner/pretrained/
+    python -m benchmarks.pretrain train --log pretrain.db                    # tuner/pretrained/wide or /narrow
+    python -m benchmarks.pretrain train --log pretrain.db --begin tuner/pretrained/wide  # with the trees of another one
 
 Collecting measures a batch of each layer: its default schedule first, then by turns random candidates and those of
 the evolutionary search, which learns from the same log. It may be interrupted and goes on from what the log holds.
@@ -35,7 +36,7 @@ from luthier.cli_values import count, duration
 from luthier.codegen.detect import host_target
 from luthier.tuner.database import open_log
 from luthier.tuner.features import definition
-from luthier.tuner.pretrained import FOLDER, MODEL, PROVENANCE
+from luthier.tuner.pretrained import MODEL, PROVENANCE, folder_for, load_pretrained
 from luthier.tuner.xgboost_model import relative_throughput
 
 SEARCHERS = ("random", "evolutionary")
@@ -104,8 +105,11 @@ LAYERS: tuple[Layer, ...] = (
 # ---------------------------------------------------------------------------------------- training
 
 
-def train(logs: Sequence[str], folder: Path) -> dict[str, Any]:
-    """Train on all layers of the logs and write the model and its provenance; returns the latter."""
+def train(logs: Sequence[str], folder: Path, begin: Path | None = None) -> dict[str, Any]:
+    """Train on all layers of the logs and write the model and its provenance; returns the latter.
+
+    begin: the folder of a model to whose trees others are added
+    """
     groups: list[Group] = []
     for path in logs:
         with open_log(path, "r") as log:
@@ -117,9 +121,10 @@ def train(logs: Sequence[str], folder: Path) -> dict[str, Any]:
         raise SystemExit(f"the log holds layers that must stay unknown to the model: {', '.join(held)}")
     if not groups:
         raise SystemExit(f"no layer has {LEAST_SAMPLES} samples or more; collect more")
-    judged = cross_validated(groups)
+    first = None if begin is None else load_pretrained(begin)
+    judged = cross_validated(groups, first)
     folder.mkdir(exist_ok=True)
-    fit(groups).save_model(folder / MODEL)
+    fit(groups, first).save_model(folder / MODEL)
     provenance = {
         "features": definition(),
         "made_with": "python -m benchmarks.pretrain train",
@@ -132,16 +137,17 @@ def train(logs: Sequence[str], folder: Path) -> dict[str, Any]:
         "samples_by_threads": dict(Counter(str(g.threads) for g in groups for _ in g.samples)),
         "layers": sorted({g.name for g in groups}),
         "parameters": PARAMETERS | {"rounds": ROUNDS},
+        "begun_with": None if begin is None else json.loads((begin / PROVENANCE).read_text(encoding="utf-8")),
         "on_unknown_layers": asdict(judged),
     }
     (folder / PROVENANCE).write_text(json.dumps(provenance, indent=1) + "\n", encoding="utf-8")
     return provenance
 
 
-def fit(groups: Sequence[Group]) -> Any:
+def fit(groups: Sequence[Group], first: Any = None) -> Any:
     """Train trees on relative throughput, less the layer's mean: only the order within one counts.
 
-    Layers count by the square root of how often they were measured.
+    Layers count by the square root of how often they were measured. first: a booster whose trees come before.
     """
     import xgboost
 
@@ -150,16 +156,16 @@ def fit(groups: Sequence[Group]) -> Any:
         label=np.concatenate([t - t.mean() for t in (relative_throughput(g.samples) for g in groups)]),
         weight=np.concatenate([np.full(len(g.samples), len(g.samples) ** -0.5) for g in groups]),
     )
-    return xgboost.train(PARAMETERS, data, ROUNDS)
+    return xgboost.train(PARAMETERS, data, ROUNDS, xgb_model=first)
 
 
-def cross_validated(groups: Sequence[Group], folds: int = 5) -> Quality:
+def cross_validated(groups: Sequence[Group], first: Any = None, folds: int = 5) -> Quality:
     """How models that were trained without a layer rank it, in the mean over layers."""
     names = sorted({g.key for g in groups})
     found = []
     for f in range(folds):
         unknown = {k for i, k in enumerate(names) if i % folds == f}
-        booster = fit([g for g in groups if g.key not in unknown])
+        booster = fit([g for g in groups if g.key not in unknown], first)
         for g in groups:
             if g.key in unknown:
                 found.append(quality(g, booster.inplace_predict(g.features).astype(float)))
@@ -174,7 +180,7 @@ def main() -> int:
             print(environment(target))
             print(dict(collect(log, target, LAYERS, SEARCHERS, arguments.budget)))
     else:
-        made = train(arguments.log, arguments.output)
+        made = train(arguments.log, arguments.output, arguments.begin)
         print(
             f"{made['samples']} samples of {len(made['layers'])} layers; on unknown layers: {made['on_unknown_layers']}"
         )
@@ -191,7 +197,11 @@ def _arguments() -> argparse.Namespace:
     one.add_argument("--threads", type=count, default=1, metavar="N")
     two = commands.add_parser("train", help="train on what was collected, and write the model")
     two.add_argument("--log", required=True, metavar="FILE", nargs="+")
-    two.add_argument("--output", type=Path, default=FOLDER, metavar="DIR", help="default: the one that ships")
+    ours = folder_for(host_target(1))
+    two.add_argument(
+        "--output", type=Path, default=ours, metavar="DIR", help="default: the one that ships for machines like this"
+    )
+    two.add_argument("--begin", type=Path, metavar="DIR", help="a model to add to: one of other machines, say")
     return parser.parse_args()
 
 

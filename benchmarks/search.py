@@ -121,7 +121,7 @@ class Machine:
 
 def run(machine: Machine, name: str, seed: int, trials: int) -> list[Candidate]:
     """The best candidate after each trial of one run that starts from nothing."""
-    model = make_cost_model("xgboost", seed)
+    model = make_cost_model("xgboost", seed, machine.target)
     task = machine.task
     searcher = make_searcher("random" if name == DRAWS else name, SearchContext(task, machine.target, seed, model))
     if name == DRAWS:

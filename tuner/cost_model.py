@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..target import Target
 from .candidate import Features
 from .registry import Registry
 
@@ -35,12 +36,21 @@ class Sample:
 
 
 class CostModel(ABC):
-    """Base of all cost models; made with the session's seed. learns: whether :meth:`update` has any use."""
+    """Base of all cost models; made with the session's seed.
+
+    learns  whether :meth:`update` has any use
+    target  what the candidates are for; None until :meth:`adapt`
+    """
 
     learns = True
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
+        self.target: Target | None = None
+
+    def adapt(self, target: Target) -> None:
+        """Prepare for candidates of a target; called once, before anything else."""
+        self.target = target
 
     @abstractmethod
     def update(self, samples: Sequence[Sample]) -> None:
@@ -85,6 +95,9 @@ def find_cost_model(name: str) -> type[CostModel]:
     return COST_MODELS.get(name)
 
 
-def make_cost_model(name: str, seed: int = 0) -> CostModel:
-    """Make a model by name. Raises TuningError when it is unknown."""
-    return find_cost_model(name)(seed)
+def make_cost_model(name: str, seed: int = 0, target: Target | None = None) -> CostModel:
+    """Make a model by name, for a target's candidates. Raises TuningError when it is unknown."""
+    model = find_cost_model(name)(seed)
+    if target is not None:
+        model.adapt(target)
+    return model

@@ -83,7 +83,7 @@ def tune(
             raise TuningError(f"tune: {name}={value} must be positive")
     start = clock()
     chosen = tuning_tasks(tasks, pattern)
-    ranking = make_cost_model(cost_model, seed)
+    ranking = make_cost_model(cost_model, seed, target)
     with measurer or Measurer(target) as measurer, Progress(progress, budget_s, trials) as shown:
         states = [_start(t, log, target, search, ranking, seed) for t in chosen]
         scheduler = TaskScheduler(states, target, stop_below)

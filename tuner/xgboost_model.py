@@ -1,10 +1,10 @@
 """The cost model that ships: gradient-boosted trees (after Chen et al., "Learning to Optimize Tensor Programs", NeurIPS
 2018), in two layers.
 
-The lower layer was trained when Luthier was made (:mod:`.pretrained`), on layers of many kinds: it ranks candidates of
-a task that was never measured. The upper one is trained in the session on what was measured, of all its tasks and of
-those in the log, and corrects the lower one: it learns what remains of the order within each task. It counts more the
-more was measured of a task.
+The lower layer was trained when Luthier was made (:mod:`.pretrained`), on layers of many kinds and on a machine with
+vectors as wide as the target's: it ranks candidates of a task that was never measured. The upper one is trained in the
+session on what was measured, of all its tasks and of those in the log, and corrects the lower one: it learns what
+remains of the order within each task. It counts more the more was measured of a task.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ..target import Target
 from .candidate import Features
 from .cost_model import COST_MODELS, CostModel, Sample, Scores
-from .pretrained import load_pretrained
+from .pretrained import folder_for, load_pretrained
 
 Objective = Literal["rank:pairwise", "reg:squarederror"]
 
@@ -45,11 +46,17 @@ class XgboostModel(CostModel):
     ) -> None:
         super().__init__(seed)
         self.objective, self.rounds = objective, rounds
-        self._base: Any = load_pretrained() if pretrained else None
+        self.pretrained = pretrained
+        self._base: Any = None
         self._samples: dict[str, list[Sample]] = defaultdict(list)
         self._booster: Any = None
         self._trained_on = 0
         self._count = 0
+
+    def adapt(self, target: Target) -> None:
+        """Take the lower layer that was trained on machines like the target's."""
+        super().adapt(target)
+        self._base = load_pretrained(folder_for(target)) if self.pretrained else None
 
     def update(self, samples: Sequence[Sample]) -> None:
         """Learn. The upper layer is made anew once the samples have grown by a tenth."""

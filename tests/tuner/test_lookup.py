@@ -273,7 +273,7 @@ class TestHints:
             asked.append(1)
             return [advice]
 
-        context = SearchContext(task, host, cost_model=make_cost_model(model), hints=advise)
+        context = SearchContext(task, host, cost_model=make_cost_model(model, target=host), hints=advise)
         searcher = make_searcher("evolutionary", context)
         (first,) = searcher.propose(1)
         assert first.decisions == default_of(task, host) and not asked

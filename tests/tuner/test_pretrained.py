@@ -8,17 +8,19 @@ import shutil
 import numpy as np
 import pytest
 
-from luthier.tuner.cost_model import Sample
+from luthier.codegen.detect import named_target
+from luthier.tuner.cost_model import Sample, make_cost_model
 from luthier.tuner.features import FEATURES, definition
-from luthier.tuner.pretrained import FOLDER, MODEL, PROVENANCE, load_pretrained
+from luthier.tuner.pretrained import FOLDERS, MODEL, PROVENANCE, folder_for, load_pretrained
 from luthier.tuner.xgboost_model import XgboostModel
 
 
-def test_the_model_that_ships_fits_and_says_where_it_comes_from(recwarn):
-    model = load_pretrained()
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_the_model_that_ships_fits_and_says_where_it_comes_from(kind, recwarn):
+    model = load_pretrained(FOLDERS[kind])
     assert model is not None and not recwarn.list
     assert model.num_features() == FEATURES
-    provenance = json.loads((FOLDER / PROVENANCE).read_text())
+    provenance = json.loads((FOLDERS[kind] / PROVENANCE).read_text())
     assert provenance["features"] == definition()
     assert provenance["samples"] > 1000 and len(provenance["layers"]) > 50
     assert {"commit", "logs", "machine", "parameters", "xgboost"} <= set(provenance)
@@ -29,7 +31,7 @@ def test_it_ranks_a_task_that_was_never_measured(matmul, host):
     from luthier.schedule.space import enumerate_space
     from luthier.tuner.features import extract
 
-    model = XgboostModel()
+    model = make_cost_model("xgboost", target=host)
     assert model.ready("never seen")
     schedules = list(enumerate_space(matmul.workload, host))
     scores = model.predict("never seen", np.stack([extract(s, host) for s in schedules]))
@@ -40,7 +42,9 @@ def test_it_ranks_a_task_that_was_never_measured(matmul, host):
 def test_what_other_tasks_taught_counts_with_what_was_measured_of_the_task():
     rng = np.random.default_rng(0)
     features = rng.random((64, FEATURES)).astype(np.float32)
-    model, shipped = XgboostModel(), XgboostModel()
+    target = named_target("x86-64-v3")
+    model, shipped = (make_cost_model("xgboost", target=target) for _ in range(2))
+    assert isinstance(model, XgboostModel)
     model.update([Sample("other", f, 1e-3 * (1 + f[3])) for f in features])
     assert model._booster is not None
     new, known = model.predict("new", features), model.predict("other", features)
@@ -48,10 +52,15 @@ def test_what_other_tasks_taught_counts_with_what_was_measured_of_the_task():
     assert np.corrcoef(known - new, features[:, 3])[0, 1] < -0.5
 
 
+def test_machines_with_wide_vectors_have_a_model_of_their_own():
+    folders = [folder_for(named_target(name)) for name in ("x86-64-v2", "x86-64-v3", "x86-64-v4")]
+    assert folders == [FOLDERS["narrow"], FOLDERS["narrow"], FOLDERS["wide"]]
+
+
 @pytest.fixture
 def folder(tmp_path):
     for name in (MODEL, PROVENANCE):
-        shutil.copy(FOLDER / name, tmp_path / name)
+        shutil.copy(FOLDERS["wide"] / name, tmp_path / name)
     return tmp_path
 
 

@@ -40,7 +40,7 @@ def test_evolution_finds_better_candidates_than_chance(matmul, host):
     """On the made-up machine, with the same number of trials."""
 
     def best(name: str, seed: int) -> float:
-        model = make_cost_model("xgboost", seed)
+        model = make_cost_model("xgboost", seed, host)
         searcher = make_searcher(name, context(matmul, host, seed=seed, cost_model=model))
         found = []
         for _ in range(6):
@@ -99,13 +99,13 @@ class TestLongCode:
         monkeypatch.setattr("luthier.tuner.search.MOST_CODE_BYTES", 0)
         assert [c.hash for c in make_searcher("random", context(matmul, host)).propose(4)] == [first.hash]
 
-    def test_an_algorithm_that_is_long_by_default_is_searched_too(self, host):
+    def test_an_algorithm_that_is_long_by_default_is_searched_too(self, wide):
         x = te.placeholder((1, 4, 20, 20, 16), name="x")
         w = te.placeholder((64, 64, 5, 5), name="w", constant=True)
         sizes = {"in_channels": 64, "out_channels": 64, "in_block": 16, "out_block": 16, "strides": [1, 1]}
         task = TuningTask(te.workload(conv(x, w, pads=[2] * 4, **sizes), [x, w]), "5x5", 1)
         for name in ("random", "descent", "evolutionary"):
-            first, *others = make_searcher(name, context(task, host)).propose(30)
+            first, *others = make_searcher(name, context(task, wide)).propose(30)
             usual = code_bytes(first.features)
             assert first.decisions["algorithm"] == "winograd4" and usual > MOST_CODE_BYTES
             sizes = [code_bytes(c.features) for c in others if c.decisions["algorithm"] == "winograd4"]
@@ -174,7 +174,7 @@ class TestDescent:
 
 
 def test_the_expected_gain_falls_as_nothing_better_comes(matmul, host):
-    model = XgboostModel()
+    model = make_cost_model("xgboost", target=host)
     searcher = make_searcher("evolutionary", context(matmul, host, cost_model=model))
     assert searcher.expected_gain() is None
     gains = []
@@ -231,14 +231,14 @@ class TestFeatures:
             found[tuple(map(str, s.decisions.values()))] = extract(s, host).tobytes()
         assert len(set(found.values())) == len(found) > 20
 
-    def test_the_register_tile_is_seen(self, matmul, host):
-        for s in enumerate_space(matmul.workload, host):
+    def test_the_register_tile_is_seen(self, matmul, wide):
+        for s in enumerate_space(matmul.workload, wide):
             rows, vectors = s.decisions["tile"]
-            accumulators = rows * min(vectors, 48 // host.lanes())
-            registers = section(extract(s, host), "registers")
+            accumulators = rows * min(vectors, 48 // wide.lanes())
+            registers = section(extract(s, wide), "registers")
             assert registers[1] == 1.0  # one full vector
-            assert registers[6] == pytest.approx(accumulators / host.vector_registers)
-            assert (registers[8] > 0) == (registers[7] > 1.0 - 1.5 / host.vector_registers)  # spills
+            assert registers[6] == pytest.approx(accumulators / wide.vector_registers)
+            assert (registers[8] > 0) == (registers[7] > 1.0 - 1.5 / wide.vector_registers)  # spills
 
     def test_the_definition_is_of_the_code_alone(self):
         code = 'def f(x):\n    """Doc."""\n    return x + 1\n'

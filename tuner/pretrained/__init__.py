@@ -1,10 +1,13 @@
-"""The cost model that was trained when Luthier was made, and where it comes from.
+"""The cost models that were trained when Luthier was made, and where they come from.
+
+There is one for machines with 512-bit vectors (``wide``) and one for those with narrower ones (``narrow``): other
+register tiles, algorithms and caches pay there. Each is a folder of
 
     model.ubj         the trees, as XGBoost stores them
     provenance.json   the log, layers, commit, counts and machine that it was made from, and the hash of the
                       features (:func:`..features.definition`) that it understands
 
-``python -m benchmarks.pretrain`` makes both. A model of other features than this version's is not used.
+``python -m benchmarks.pretrain`` makes them. A model of other features than this version's is not used.
 """
 
 from __future__ import annotations
@@ -15,14 +18,20 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ...target import Target
 from ..features import FEATURES, definition
 
-FOLDER = Path(__file__).parent
+FOLDERS = {kind: Path(__file__).parent / kind for kind in ("wide", "narrow")}
 MODEL, PROVENANCE = "model.ubj", "provenance.json"
 
 
+def folder_for(target: Target) -> Path:
+    """Where the model for a target's machines is."""
+    return FOLDERS["wide" if target.vector_bits > 256 else "narrow"]
+
+
 @cache
-def load_pretrained(folder: Path = FOLDER) -> Any:
+def load_pretrained(folder: Path = FOLDERS["wide"]) -> Any:
     """The trees, an XGBoost booster; None, with a warning that says why, where they cannot be used."""
     try:
         provenance = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))

@@ -41,7 +41,7 @@ def test_the_ones_that_ship_are_there():
 
 def run(name, task, target, batches=5, size=8, times=measured, **options):
     """Search on a made-up machine; returns all candidates in order."""
-    model = options.pop("cost_model", None) or make_cost_model("xgboost")
+    model = options.pop("cost_model", None) or make_cost_model("xgboost", target=target)
     searcher = make_searcher(name, SearchContext(task, target, cost_model=model, **options))
     found = []
     for _ in range(batches):
