@@ -145,6 +145,11 @@ class Window:
         return not (self.inside(0) and self.inside(self.outputs - 1)) if self.outputs else False
 
 
+def tile_vectors(target: Target) -> tuple[int, ...]:
+    """Vectors that a register tile of a convolution may have; with few registers, 4 x 3 fill them best."""
+    return (1, 2, 4) if is_wide(target) else (1, 2, 3, 4)
+
+
 def register_tiles(
     rows: Sequence[int], columns: Sequence[int], vectors: Sequence[int], target: Target
 ) -> Iterator[tuple[int, int, int]]:
@@ -195,6 +200,12 @@ def panel_cycles(vectors: int, panel_bytes: int, target: Target) -> float:
         return 0.0
     rate = l2_rate(target) if panel_bytes < 0.7 * target.l2_bytes else memory_rate(target.with_threads(1))
     return vectors * target.vector_bits / 8 / rate
+
+
+def step_from_panel(points: int, vectors: int, panel_bytes: int, target: Target) -> float:
+    """:func:`step_cycles`, or what its weights take to come from a panel, where narrow vectors wait for them."""
+    waiting = 0.0 if is_wide(target) else panel_cycles(vectors, panel_bytes, target)
+    return max(step_cycles(points, vectors, target), waiting)
 
 
 def default_unroll(accumulators: int, target: Target, taps: int = 1) -> int:

@@ -16,7 +16,16 @@ from ...te.ops.strassen import levels_of
 from ...te.ops.winograd import applies, tile_sizes
 from ...te.tensor import Compute
 from ..algorithms import allows
-from .common import NEAR_PANEL, Window, default_unroll, panel_cycles, register_tiles, step_cycles, tile_parts
+from .common import (
+    NEAR_PANEL,
+    Window,
+    default_unroll,
+    panel_cycles,
+    register_tiles,
+    step_cycles,
+    tile_parts,
+    tile_vectors,
+)
 from .images import blocks_of_channels, has_constant_weights, image_rank, reads_an_input, windows
 from .row_taps import row_taps_cycles
 from .strassen_cost import strassen_cycles
@@ -175,7 +184,7 @@ def tile_options(
     rows = [r for r in (1, 2, 3, 4, 7) if r <= window_y.outputs]
     groups = int(cast(int, anchor.attrs.get("groups", 1)))
     of_one_group = max(1, channel_tiles // groups)
-    vectors = [v for v in (1, 2, 3, 4) if v <= of_one_group and (groups == 1 or of_one_group % v == 0)]
+    vectors = [v for v in tile_vectors(target) if v <= of_one_group and (groups == 1 or of_one_group % v == 0)]
     tiles = list(register_tiles(rows, columns, vectors, target))
     best = min(tiles, key=lambda t: _tile_cost(t, window_y, window_x, channel_tiles, anchor, target))
     useful = [t for t in tiles if t[0] * t[1] * t[2] >= min(best[0] * best[1] * best[2], 8) // 2 or t == best]

@@ -20,10 +20,9 @@ from .common import (
     NEAR_BYTES,
     fuse_all,
     isolate_anchor,
-    panel_cycles,
     register_tiles,
     rows_in_first_cache,
-    step_cycles,
+    step_from_panel,
     tail_cut,
     tile_parts,
 )
@@ -109,8 +108,8 @@ def _tile_cost(tile: tuple[int, int], m: int, n: int, k: int, lanes: int, target
     rows, vectors = tile
     panels = -(-n // (vectors * lanes))
     full, rest = divmod(m, rows)
-    least = 0.0 if is_wide(target) else panel_cycles(vectors, vectors * lanes * 4 * k, target)
-    cost = sum(count * max(step_cycles(part, vectors, target), least) for count, part in tile_parts(m, rows))
+    panel_bytes = vectors * lanes * 4 * k
+    cost = sum(count * step_from_panel(part, vectors, panel_bytes, target) for count, part in tile_parts(m, rows))
     if rows > rows_in_first_cache(4 * k):
         cost *= 1.5
     return panels * (cost + (0.5 if is_wide(target) else 2.0) * (full + (rest > 0)))

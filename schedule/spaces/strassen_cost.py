@@ -14,7 +14,7 @@ from typing import cast
 from ...target import Target
 from ...te.ops.strassen import PRODUCTS
 from ...te.tensor import Compute
-from .common import equal_parts, equal_shares, panel_cycles, register_tiles, step_cycles, tile_parts
+from .common import equal_parts, equal_shares, register_tiles, step_from_panel, tile_parts, tile_vectors
 from .traffic import is_wide, l3_rate, memory_rate
 from .winograd_cost import UNHIDDEN, channel_groups
 
@@ -156,7 +156,7 @@ def tile_options(size: Size, cells: int, parts: int, target: Target) -> list[tup
     of_one_part = size.out_blocks // parts
     tiles = [
         (points, vectors)
-        for _, points, vectors in register_tiles((1,), equal_shares(cells, cells), (1, 2, 3, 4), target)
+        for _, points, vectors in register_tiles((1,), equal_shares(cells, cells), tile_vectors(target), target)
         if of_one_part % vectors == 0
     ]
     large = [t for t in tiles if t[0] * t[1] >= LEAST_TILE]
@@ -172,7 +172,7 @@ def group_options(size: Size, parts: int, vectors: int) -> list[int]:
 def _tiles(size: Size, cells: int, parts: int, target: Target) -> list[tuple[int, int]]:
     """For each number of vectors the register tile with the least estimate for a block."""
     options = tile_options(size, cells, parts, target)
-    by_vectors = [[t for t in options if t[1] == vectors] for vectors in (1, 2, 3, 4)]
+    by_vectors = [[t for t in options if t[1] == vectors] for vectors in tile_vectors(target)]
     return [min(tiles, key=lambda t: _step(t, size, cells, parts, target)) for tiles in by_vectors if tiles]
 
 
@@ -181,10 +181,7 @@ def _step(tile: tuple[int, int], size: Size, cells: int, parts: int, target: Tar
     points, vectors = tile
     panel_bytes = size.in_blocks * size.lanes * vectors * size.lanes * 4
     return sum(
-        of_points
-        * of_vectors
-        * max(step_cycles(p, v, target), panel_cycles(v, panel_bytes, target))
-        * (1.0 + WIDE * (v - 1))
+        of_points * of_vectors * step_from_panel(p, v, panel_bytes, target) * (1.0 + WIDE * (v - 1))
         for of_points, p in tile_parts(cells, points)
         for of_vectors, v in tile_parts(size.out_blocks // parts, vectors)
     )

@@ -25,12 +25,12 @@ from .common import (
     default_unroll,
     fuse_all,
     mark_tile,
-    panel_cycles,
     register_tiles,
     rows_in_first_cache,
-    step_cycles,
+    step_from_panel,
     tail_cut,
     tile_parts,
+    tile_vectors,
 )
 from .products import Tile, multiply, prefetch_filter
 from .traffic import is_wide
@@ -156,7 +156,7 @@ def _product_tiles(size: Size, parts: int, tiles: int, target: Target) -> Iterat
     """Register tiles (tiles, vectors) for blocks of so many tiles; one holds channels of one group only, and of one
     part of the output channels, or its filter would not lie in one piece."""
     of_one_group, of_one_part = size.out_blocks // size.groups, size.out_blocks // parts
-    for _, points, vectors in register_tiles((1,), range(1, 29), (1, 2, 3, 4), target):
+    for _, points, vectors in register_tiles((1,), range(1, 29), tile_vectors(target), target):
         fits = points <= tiles and vectors <= min(of_one_group, of_one_part)
         whole = (size.groups == 1 or of_one_group % vectors == 0) and (parts == 1 or of_one_part % vectors == 0)
         if fits and whole:
@@ -169,7 +169,7 @@ def _product_cost(tile: tuple[int, int], parts: int, block: int, columns: int, s
     panel_bytes = size.in_blocks // size.groups * size.lanes * vectors * size.lanes * 4
 
     def step(p: int, v: int) -> float:
-        return max(step_cycles(p, v, target), panel_cycles(v, panel_bytes, target)) + 0.6
+        return step_from_panel(p, v, panel_bytes, target) + 0.6
 
     loads = 1.0 + LOAD_COST * (points + vectors) / (points * vectors)
     thrashing = 1.5 if points > rows_in_first_cache(size.in_blocks * size.lanes * 4) else 1.0
