@@ -33,10 +33,10 @@ from benchmarks.tuning_layers import task
 from luthier.cli_table import table
 from luthier.cli_values import count
 from luthier.codegen.detect import host_target
+from luthier.tuner.cost_model import make_cost_model
 from luthier.tuner.database import open_log
 from luthier.tuner.features import section
 from luthier.tuner.pretrained import folder_for, load_pretrained
-from luthier.tuner.xgboost_model import XgboostModel
 
 TRIALS = (8, 16, 32)
 LEAST_SAMPLES = 40
@@ -47,15 +47,8 @@ def estimated(group: Group) -> Floats:
     return -section(group.features, "estimate")[:, -1].astype(float)
 
 
-def shipped(seed: int = 0) -> XgboostModel:
-    """The model that ships for machines like this one."""
-    model = XgboostModel(seed)
-    model.adapt(host_target(1))
-    return model
-
-
 def pretrained(group: Group) -> Floats:
-    return shipped().predict(group.key, group.features)
+    return make_cost_model("xgboost", target=host_target(1)).predict(group.key, group.features)
 
 
 def after(group: Group, trials: int, from_pretrained: bool, repeats: int) -> Quality:
@@ -63,7 +56,7 @@ def after(group: Group, trials: int, from_pretrained: bool, repeats: int) -> Qua
     found = []
     for seed in range(repeats):
         order = np.random.default_rng(seed).permutation(len(group.samples))
-        model = shipped(seed) if from_pretrained else XgboostModel(seed, pretrained=False)
+        model = make_cost_model("xgboost" if from_pretrained else "xgboost-local", seed, host_target(1))
         model.update([group.samples[i] for i in order[:trials]])
         rest = Group(group.name, group.key, group.threads, tuple(group.samples[i] for i in order[trials:]), None)
         found.append(quality(rest, model.predict(rest.key, rest.features)))

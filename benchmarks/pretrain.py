@@ -122,6 +122,8 @@ def train(logs: Sequence[str], folder: Path, begin: Path | None = None) -> dict[
     if not groups:
         raise SystemExit(f"no layer has {LEAST_SAMPLES} samples or more; collect more")
     first = None if begin is None else load_pretrained(begin)
+    if begin is not None and first is None:
+        raise SystemExit(f"--begin {begin}: there is no model of these features to add to; leave it out")
     judged = cross_validated(groups, first)
     folder.mkdir(exist_ok=True)
     fit(groups, first).save_model(folder / MODEL)

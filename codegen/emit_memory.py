@@ -13,9 +13,8 @@ from ..te.expr import Expr, Read
 from .emit_address import AddressPart, Site
 from .emit_core import Linear, Loaded, Value
 from .llvm_text import MEMORY_TYPE, VALUE_TYPE, constant_mask, lane_list, mangled, splat_literal, vector
-from .nodes import Buffer, Prefetch, Store
+from .nodes import LINE_BYTES, Buffer, Prefetch, Store
 
-LINE_BYTES = 64  # of a cache
 MAX_STRIDE = 4  # larger constant strides are gathered
 
 

@@ -46,14 +46,13 @@ from ..te.tensor import Compute, Placeholder, Source
 from ..te.workload import Frame
 from .combiners import combine, identity
 from .in_place import in_place_pairs
-from .nodes import Alloc, Barrier, Buffer, For, Function, If, Let, Prefetch, Seq, Stmt, Store, seq
+from .nodes import LINE_BYTES, Alloc, Barrier, Buffer, For, Function, If, Let, Prefetch, Seq, Stmt, Store, seq
 from .nodes import Scope as BufferScope
 from .scope import Scope, narrowed, ranges
 
 STACK_LIMIT_BYTES = 32 * 1024
 """Larger buffers of an attached stage live in the thread's scratch memory."""
 
-LINE_BYTES = 64
 L2_CACHE = 2
 """Prefetched lines go there: a panel is as large as the first-level cache, which holds the one in use."""
 

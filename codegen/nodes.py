@@ -46,6 +46,9 @@ from ..te.tensor import Source
 Scope = Literal["param", "shared", "thread", "stack", "register"]
 LoopKind = Literal["serial", "unroll", "vectorize", "parallel"]
 
+LINE_BYTES = 64
+"""A cache line: what a prefetch asks for."""
+
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Buffer(Source):

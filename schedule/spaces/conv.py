@@ -128,8 +128,8 @@ def direct(
     steps = d.choose("unroll_channels", [1, 2, 4], default_channel_unroll(anchor, rows * columns, vectors, target))
 
     blocked = blocks_of_channels(anchor)
-    in_order = prologue is not None and reads_packed(copies, window_y, target)
-    ahead = blocked and d.choose("prefetch", [False, True], not in_order and prefers_prefetch(anchor, target))
+    packed = prologue is not None and reads_packed(copies, window_y, target)
+    ahead = blocked and d.choose("prefetch", [False, True], not packed and prefers_prefetch(anchor, target))
 
     total = None
     if may_sum_in_blocks(anchor, lanes) and conv.body is conv.tensor.body:
@@ -171,17 +171,17 @@ def direct(
     for axis, points in cuts.items():
         s.partition(out, axis, points)
     if prologue:
-        place_in_block(s, prologue, out, blocks, lanes, columns if reads_packed(copies, window_y, target) else 0)
-        innermost = outer[-1]
-        s.parallel(out, fuse_all(s, out, around))
+        place_in_block(s, prologue, out, blocks, lanes, columns if packed else 0)
+        shared = around
     elif total:
-        innermost = outer[-1]
-        s.parallel(out, fuse_all(s, out, outer[: 1 + outer.index(co_o)]))
+        shared = outer[: 1 + outer.index(co_o)]
     else:
         chunks = outer[0].extent * outer[1].extent * outer[2].extent
         few = target.threads > 1 and chunks < 4 * target.threads
-        innermost = fuse_all(s, out, outer) if few else outer[-1]
-        s.parallel(out, innermost if few else fuse_all(s, out, outer[:3]))
+        shared = outer if few else outer[:3]
+    parallel = fuse_all(s, out, shared)
+    innermost = parallel if shared[-1] is outer[-1] else outer[-1]
+    s.parallel(out, parallel)
 
     if d.choose("prefetch_operands", [False, True], True):
         for source in out.inputs():

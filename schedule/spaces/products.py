@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...target import Target
 from ..axis import LoopAxis
 from ..schedule import Schedule
 from ..stage import Stage
-from .common import NEAR_BYTES, mark_tile, tail_cut
+from .common import NEAR_BYTES, default_unroll, mark_tile, tail_cut
+from .traffic import is_wide
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,11 @@ class Tile:
     vectors: int
     steps: int
     ahead: str
+
+
+def default_steps(accumulators: int, target: Target) -> int:
+    """Input channels in an iteration: two at most with wide vectors."""
+    return min(2 if is_wide(target) else 4, default_unroll(accumulators, target))
 
 
 def multiply(

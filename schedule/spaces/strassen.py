@@ -17,8 +17,8 @@ from ..axis import LoopAxis
 from ..decide import Decider
 from ..schedule import Schedule
 from ..stage import Stage
-from .common import default_unroll, fuse_all, mark_tile, tail_cut
-from .products import Tile, multiply, prefetch_filter
+from .common import fuse_all, mark_tile, tail_cut
+from .products import Tile, default_steps, multiply, prefetch_filter
 from .strassen_cost import Size, best_plan, cell_options, group_options, part_options, tile_options
 from .traffic import is_wide
 
@@ -76,8 +76,7 @@ def choose(d: Decider, size: Size, target: Target) -> Choice:
     groups = group_options(size, parts, vectors)
     group = d.choose("channel_group", groups, groups[0])
     unrolled = [1, 2, 4] if points * vectors <= SMALL_TILE or not is_wide(target) else [1, 2]
-    most = 2 if is_wide(target) else 4
-    steps = d.choose("unroll_channels", unrolled, min(most, default_unroll(points * vectors, target)))
+    steps = d.choose("unroll_channels", unrolled, default_steps(points * vectors, target))
     ahead = d.choose("prefetch", ["none", "near", "panel"], "panel")
     input_ahead = d.choose("prefetch_input", [0, 4], 0)
     operands_ahead = d.choose("prefetch_operands", [False, True], True)

@@ -18,7 +18,7 @@ from ..tensor import sum as reduce_sum
 from .operand import named
 
 
-def applies(tensor: Compute, steps: int = 1) -> bool:
+def applies(tensor: Compute, steps: int) -> bool:
     """Whether ``tensor`` is a sum, and the extent of its first axis a multiple of ``steps``."""
     body = tensor.body
     return isinstance(body, Reduce) and body.combiner == "sum" and body.axes[0].extent % steps == 0

@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ...schedule.spaces.traffic import is_wide
 from ...target import Target
 from ..features import FEATURES, definition
 
@@ -27,11 +28,11 @@ MODEL, PROVENANCE = "model.ubj", "provenance.json"
 
 def folder_for(target: Target) -> Path:
     """Where the model for a target's machines is."""
-    return FOLDERS["wide" if target.vector_bits > 256 else "narrow"]
+    return FOLDERS["wide" if is_wide(target) else "narrow"]
 
 
 @cache
-def load_pretrained(folder: Path = FOLDERS["wide"]) -> Any:
+def load_pretrained(folder: Path) -> Any:
     """The trees, an XGBoost booster; None, with a warning that says why, where they cannot be used."""
     try:
         provenance = json.loads((folder / PROVENANCE).read_text(encoding="utf-8"))
