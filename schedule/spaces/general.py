@@ -1,12 +1,14 @@
 """The general space: any workload, vectorised and parallel by rule.
 
 Elementwise stages are inlined. Each stage that remains runs on its own: its outer loops are fused and shared among
-threads, its
-most contiguous dimension is vectorised, and a reduction that does not run along that dimension keeps a short vector
-of accumulators in registers.
+threads, its most contiguous dimension is vectorised, and a reduction that does not run along that dimension keeps a
+short vector of accumulators in registers. Where addresses are more than one running count (neighbouring channels, a
+transpose), rows stay loops of their own, so that little is computed for each vector.
 """
 
 from __future__ import annotations
+
+from math import prod
 
 from ...target import Target
 from ...te import dtype as dt
@@ -18,6 +20,12 @@ from ..schedule import Schedule
 from ..space import register
 from ..stage import Stage
 from .common import fuse_all, inline_elementwise, tail_cut
+
+SHORTEST_ROW, GRAINS = 4, 8
+"""Iterations of a row that is worth a loop of its own, and parallel iterations that each thread should have then."""
+
+MOST_PIECES = 9
+"""Parts of a stage that have code of their own."""
 
 
 @register("")
@@ -64,17 +72,44 @@ def schedule_stage(s: Schedule, d: Decider, target: Target, stage: Stage, prefix
         )
         s.vectorize(local, local_lane)
     s.vectorize(stage, lane)
-    s.parallel(stage, fuse_all(s, stage, [*others, outer_lane]))
+    rows = d.choose(prefix + "rows", [False, True], _rows_pay(stage, others, target)) if len(others) > 1 else False
+    _cut_at_boundaries(s, stage, others)
+    s.parallel(stage, fuse_all(s, stage, others[:-1] if rows else [*others, outer_lane]))
+
+
+def _rows_pay(stage: Stage, outer: list[LoopAxis], target: Target) -> bool:
+    """Whether to keep the last outer loop inside of the parallel one by default.
+
+    Not where all is read as it is written, since there one count is all that the loops need.
+    """
+    own = tuple(stage.tensor.axes)
+    plain = all(tuple(r.indices) == tuple(a.var for a in own) for r in stage.reads())
+    return not plain and outer[-1].extent >= SHORTEST_ROW and prod(a.extent for a in outer[:-1]) >= GRAINS * target.threads
+
+
+def _cut_at_boundaries(s: Schedule, stage: Stage, outer: list[LoopAxis]) -> None:
+    """Code of their own for the parts of the outer dimensions between which conditions change, where they are few."""
+    pieces = 1
+    for axis in outer:
+        limits = boundaries(stage, stage.tensor.axes[stage.roots.index(axis)].var)
+        cuts = sorted({b for b in limits if 0 < b < axis.extent})
+        if cuts and pieces * (len(cuts) + 1) <= MOST_PIECES:
+            pieces *= len(cuts) + 1
+            s.partition(stage, axis, cuts)
 
 
 def boundaries(stage: Stage, var: Var) -> list[int]:
-    """The constants that the body compares a variable alone with: where the parts of a concatenation meet, say."""
+    """Values of a variable at which a comparison with a constant changes: where the parts of a concatenation meet, say."""
     found = []
     for e in distinct(stage.body):
-        if isinstance(e, Compare) and dt.is_integer(e.a.dtype):
-            form = linear(binary("sub", e.a, e.b))
-            if form is not None and len(form.terms) == 1 and form.terms[0][0] is var and abs(form.terms[0][1]) == 1:
-                found.append(abs(form.const))
+        if not isinstance(e, Compare) or not dt.is_integer(e.a.dtype):
+            continue
+        form = linear(binary("sub", e.a, e.b))
+        if form is not None and len(form.terms) == 1 and form.terms[0][0] is var and abs(form.terms[0][1]) == 1:
+            grows = form.terms[0][1] > 0
+            value = -form.const if grows else form.const  # that ``var`` is compared with
+            changes = {"eq": (0, 1), "ne": (0, 1)}.get(e.op, (0,) if (e.op in ("lt", "ge")) == grows else (1,))
+            found += [value + c for c in changes]
     return found
 
 
