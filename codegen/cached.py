@@ -63,7 +63,11 @@ def kernel_for(workload: Workload, recipe: Recipe, target: Target, build: Callab
     if entry is not None:
         return _from_entry(*entry), True
     kernel = build()
-    cache.put(key, *_to_entry(kernel))
+    entry = _to_entry(kernel)
+    cache.put(key, *entry)
+    decisions = kernel.metadata.get("decisions")
+    if recipe == DEFAULT and decisions:  # a log may well ask for just these
+        cache.put(_key("kernel", target, workload=workload.key, recipe=decisions), *entry)
     return kernel, False
 
 

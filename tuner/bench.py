@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 import pickle
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,6 +76,7 @@ class TaskState:
                each best were timed against the one before it, whose time is partly luck, they would sink from best to
                best; and a machine may run twice as fast for minutes as it did when a time was noted
     last_pace  of the last race
+    reference_code  the program that computes the reference result, or what became of its build, once somebody builds it
     finalists  built candidates by hash: the default schedule, the best for a time, and what was built to be compared
     """
 
@@ -83,6 +86,7 @@ class TaskState:
     anchor: Built | None = None
     anchor_s: float = math.inf
     last_pace: float = 1.0
+    reference_code: Future[Outcome] | None = None
     reference: list[Array] | Failure | None = None
     reference_is_clean: bool = False
     finalists: dict[str, Built] = field(default_factory=dict)
@@ -116,6 +120,7 @@ class Bench:
         self.target, self.limits, self.cores, self.runner, self.builder = target, limits, cores, runner, builder
         self.builders = builders
         self._tasks: dict[str, TaskState] = {}
+        self._lock = threading.Lock()
 
     def state(self, task: TuningTask) -> TaskState:
         """What is known of a task, by its key. Raises TuningError where its workload cannot be sent to a process."""
@@ -182,6 +187,29 @@ class Bench:
             values: dict[str, Any] = {"compile_s": b.build_s, "cold": cold}
             results.append(MeasureResult(task, c, Status.OK, run_s, verified=True, **values))
         return results
+
+    def checks_from_the_start(self, task: TuningTask) -> bool:
+        """Whether the first candidate that works will be the best one, and be checked."""
+        return math.isinf(self.state(task).best_s)
+
+    def build_reference(self, worker: Worker, task: TuningTask) -> Future[Outcome]:
+        """Let a builder make the program of the reference result, unless one did or does; returns what comes of it.
+
+        Builders do so after a task's first candidates, so that the reference is there when these have been timed.
+        """
+        state = self.state(task)
+        with self._lock:
+            code, mine = state.reference_code, state.reference_code is None
+            if code is None:
+                code = state.reference_code = Future()
+        if mine:
+            try:
+                job = reference_job(self.target)
+                code.set_result(self.call_build(worker, task, job, self.limits.reference_s))
+            except BaseException as e:
+                code.set_exception(e)
+                raise
+        return code
 
     def call_build(self, worker: Worker, task: TuningTask, job: object, timeout_s: float) -> Outcome:
         """Let a builder carry out a job."""
@@ -309,8 +337,11 @@ class Bench:
 
     def _reference(self, task: TuningTask, state: TaskState) -> list[Array] | Failure:
         """The result of the reference's schedule (:mod:`.reference`), computed once."""
-        with self.cores.take(1):
-            built = self.call_build(self.builder, task, reference_job(self.target), self.limits.reference_s)
+        code = state.reference_code
+        if code is None:
+            with self.cores.take(1):
+                code = self.build_reference(self.builder, task)
+        built = code.result()
         if isinstance(built, Failure):
             return built
         job = OutputsJob(built.value, 1)

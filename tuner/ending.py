@@ -13,7 +13,7 @@ from .measurer import AbstractMeasurer
 from .scheduler import TaskProgress, TaskScheduler
 from .whole_model import RACE_S, ModelCheck, ModelTimes
 
-CHECK_SHARE = 0.25
+CHECK_SHARE = 0.35
 """Of the budget, what measuring the whole model may take; where it would take more, it is left out."""
 SETTLE_SHARE = 0.1
 """Of the budget, what measuring the best few of each task again may take; where it ends, light tasks are left out."""
@@ -24,9 +24,8 @@ LATE_SHARE = 0.03
 class Ending:
     """What is done after the search. Deadlines are of ``clock``, infinity where there is none.
 
-    model      the model that the tasks are of; None to leave it out
-    compile_s  time to build a schedule of each task, by its key; filled in while the session goes on
-    times      the model's latencies, when they were measured; note: why not, where they were to be
+    model  the model that the tasks are of; None to leave it out
+    times  the model's latencies, when they were measured; note: why not, where they were to be
     """
 
     def __init__(
@@ -41,7 +40,6 @@ class Ending:
     ) -> None:
         self.log, self.target, self.measurer, self.scheduler = log, target, measurer, scheduler
         self.model, self.clock, self.start = model, clock, start
-        self.compile_s: dict[str, float] = {}
         self.times: ModelTimes | None = None
         self.note = ""
 
@@ -96,7 +94,7 @@ class Ending:
             return 1.0
         constants_bytes = max((t.task.constants_bytes for t in self.scheduler.tasks), default=0)
         run_s = min(RACE_S, 0.05 * (deadline - self.start)) + 12 * self.scheduler.latency_s
-        needed_s = self.model.build_s(sum(self.compile_s.values()), constants_bytes) + run_s
+        needed_s = self.model.build_s(sum(t.model_compile_s for t in self.scheduler.tasks), constants_bytes) + run_s
         return needed_s if needed_s <= CHECK_SHARE * (deadline - self.start) else 0.0
 
 

@@ -190,6 +190,7 @@ class Measurer(AbstractMeasurer):
     # ------------------------------------------------------------------ building
 
     def _build_loop(self, worker: Worker) -> None:
+        worker.start()
         while batch := self._take_batch():
             generation, jobs = batch
             try:
@@ -235,10 +236,13 @@ class Measurer(AbstractMeasurer):
                 else:
                     self._built.append((task, candidate, failure))
             self._changed.notify_all()
+        if self._bench.checks_from_the_start(task):
+            self._bench.build_reference(worker, task)
 
     # ------------------------------------------------------------------ running
 
     def _run_loop(self) -> None:
+        self._runner.start()
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed or bool(self._comparisons) or self._group_is_ready())

@@ -130,6 +130,12 @@ class Worker:
             case _:
                 return Failure(None, shorten(str(value)))
 
+    def start(self) -> None:
+        """Start the process, so that the first call need not wait for it. What fails now fails again at that call."""
+        if self._process is None and not self._killed:
+            with suppress(TuningError):
+                self._started()
+
     @property
     def idle_since_start(self) -> bool:
         """Whether the next call meets a worker that has done nothing yet."""

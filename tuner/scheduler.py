@@ -21,12 +21,12 @@ from .task import TuningTask
 
 PRIOR_GAIN = 0.5
 PRIOR_TRIALS = 32.0
-LEAST_HEADROOM = 0.1
+LEAST_HEADROOM, LEAST_AT_MEMORY = 0.1, 0.02
 ASSUMED_CLOCK_HZ = 3.5e9
 ASSUMED_BYTES_PER_S = 25e9
 UNKNOWN_SLOWDOWN = 10.0
-TRIAL_S = 0.05
-"""What a trial takes besides its compilation."""
+TRIAL_S, RUNS = 0.05, 20
+"""What a trial takes besides its compilation, and how often a candidate runs until its time is known."""
 
 
 @dataclass(slots=True)
@@ -36,7 +36,7 @@ class TaskProgress:
     history    best time after each trial, earlier sessions included; infinity while nothing worked
     default_s  time of the default schedule, once known
     submitted  trials that were handed to measurement, finished or not
-    compile_s  time that the trials of the history took to compile
+    compile_s  time that the trials of the history took to compile; of the default schedule and of the best one
     noise      relative spread of the best schedule's timings
     kept_default  whether the default schedule won the comparison at the end
     """
@@ -48,6 +48,8 @@ class TaskProgress:
     default_s: float = math.inf
     submitted: int = 0
     compile_s: float = 0.0
+    default_compile_s: float = 0.0
+    best_compile_s: float = 0.0
     exhausted: bool = False
     noise: float = 0.0
     kept_default: bool = False
@@ -58,14 +60,20 @@ class TaskProgress:
         self.compile_s += compile_s
         better = verified and run_s < self.best_s
         if better:
-            self.best_s = run_s
+            self.best_s, self.best_compile_s = run_s, compile_s
         self.history.append(self.best_s)
         return better
 
     @property
     def trial_s(self) -> float:
         """How long a trial takes."""
-        return TRIAL_S + self.compile_s / max(len(self.history), 1)
+        runs_s = RUNS * self.best_s if math.isfinite(self.best_s) else 0.0
+        return TRIAL_S + runs_s + self.compile_s / max(len(self.history), 1)
+
+    @property
+    def model_compile_s(self) -> float:
+        """Time to compile the default schedule and, where it is another one, the best."""
+        return self.default_compile_s + (self.best_compile_s if self.best_s < self.default_s else 0.0)
 
 
 class TaskScheduler:
@@ -77,12 +85,14 @@ class TaskScheduler:
     def __init__(self, tasks: Sequence[TaskProgress], target: Target, stop_below: float = 0.01) -> None:
         self.tasks, self.stop_below = list(tasks), stop_below
         flops_per_cycle = 2.0 * target.fma_units * target.lanes()
+        self._l3_bytes = target.l3_bytes
         self._flops_per_s = flops_per_cycle * ASSUMED_CLOCK_HZ * max(target.threads, 1)
 
     def next(self) -> TaskProgress | None:
         """The task whose next trials promise most; None when all are exhausted or the rest is not worth its time.
 
-        Every task first gets one trial, its default schedule, the heaviest first.
+        Every task first gets one trial, its default schedule, the heaviest first. What these tell is waited for: None
+        also while several tasks wait for the first result of any.
         """
         open_tasks = [t for t in self.tasks if not t.exhausted]
         if not open_tasks:
@@ -90,9 +100,12 @@ class TaskScheduler:
         fresh = [t for t in open_tasks if t.submitted == 0]
         if fresh:
             return max(fresh, key=self.weight)
-        if self.converged:
+        known = [t for t in open_tasks if t.history]
+        if self.converged or (not known and len(open_tasks) > 1):
             return None
-        return max(open_tasks, key=lambda t: self.weight(t) * self.doubling_gain(t) / (t.submitted * t.trial_s))
+        return max(
+            known or open_tasks, key=lambda t: self.weight(t) * self.doubling_gain(t) / (t.submitted * t.trial_s)
+        )
 
     @property
     def converged(self) -> bool:
@@ -123,17 +136,26 @@ class TaskScheduler:
         return max(prior, 0.5 * (1.0 - t.best_s / half))
 
     def headroom(self, t: TaskProgress) -> float:
-        """How much of a task's time is more than the roofline allows for; at least 0.1, as better algorithms exist."""
+        """How much of a task's time is more than the roofline allows for; a part at least, as better algorithms exist,
+        if not for reading memory."""
         if not math.isfinite(t.best_s):
             return 1.0
-        return min(max(1.0 - self.least_s(t) / t.best_s, LEAST_HEADROOM), 1.0)
+        arithmetic_s, reading_s = self._roofs(t)
+        least = LEAST_HEADROOM if arithmetic_s > reading_s else LEAST_AT_MEMORY
+        return min(max(1.0 - max(arithmetic_s, reading_s) / t.best_s, least), 1.0)
 
     def least_s(self, t: TaskProgress) -> float:
         """The roofline's time for a task."""
+        return max(*self._roofs(t), 1e-9)
+
+    def _roofs(self, t: TaskProgress) -> tuple[float, float]:
+        """Times of a task's arithmetic alone, and of its reading and writing alone: at memory's rate, as far as tasks
+        tell that no cache holds."""
         done = [o for o in self.tasks if math.isfinite(o.best_s)]
         flops_per_s = max([self._flops_per_s, *(o.task.workload.flops / o.best_s for o in done)])
-        bytes_per_s = max([ASSUMED_BYTES_PER_S, *(o.task.workload.bytes_moved / o.best_s for o in done)])
-        return max(t.task.workload.flops / flops_per_s, t.task.workload.bytes_moved / bytes_per_s, 1e-9)
+        large = [o for o in done if o.task.workload.bytes_moved > self._l3_bytes]
+        bytes_per_s = max((o.task.workload.bytes_moved / o.best_s for o in large), default=ASSUMED_BYTES_PER_S)
+        return t.task.workload.flops / flops_per_s, t.task.workload.bytes_moved / bytes_per_s
 
     @property
     def latency_s(self) -> float:

@@ -39,7 +39,9 @@ from .task import ModelTask, TuningTask, tuning_tasks
 from .transfer import hints
 from .whole_model import ModelCheck
 
-BATCH = 16
+BATCH, LEAST_BATCH, BATCH_S = 16, 4, 4.0
+"""Candidates of a task that are proposed at once, and how long they should take: while those of one task that take
+seconds to compile fill the builders, all other tasks wait."""
 
 
 def tune(
@@ -126,7 +128,9 @@ def _start(task: TuningTask, log: Database, target: Target, search: str, model: 
     except ScheduleError as e:
         raise TuningError(f"task {task.name}: its default schedule is not legal: {e}") from e
     state.default = Candidate(schedule.decisions, schedule.to_json(), task.space_name)
-    state.default_s = next((r.best_s for r in records if r.decisions_hash == state.default.hash), math.inf)
+    for r in records:
+        if r.decisions_hash == state.default.hash:
+            state.default_s, state.default_compile_s = r.best_s, r.compile_s
     return state
 
 
@@ -186,7 +190,8 @@ class _Session:
             # what waits is proposed without what the last batch tells; with other tasks to turn to, that costs little
             ahead = self.measurer.capacity // (1 if len(self.states) > 1 else 4)
             if state is not None and self.measurer.pending <= ahead:
-                submitted = self._submit(state, BATCH if left is None else min(BATCH, left))
+                batch = min(BATCH, max(LEAST_BATCH, round(BATCH_S / state.trial_s)))
+                submitted = self._submit(state, batch if left is None else min(batch, left))
                 left = None if left is None else left - submitted
                 continue
             if self.experience is not None:
@@ -219,9 +224,7 @@ class _Session:
         if state.add(record.best_s, record.verified, record.compile_s):
             state.noise = result.noise
         if candidate.trial == 0:
-            state.default_s = record.best_s
-        if record.ok:
-            self.ending.compile_s[state.task.key] = record.compile_s
+            state.default_s, state.default_compile_s = record.best_s, record.compile_s
         state.searcher.observe([Observation(candidate, record.best_s)])
         if candidate.features is not None:
             self.samples.append(Sample(state.task.key, candidate.features, record.best_s))

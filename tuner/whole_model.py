@@ -29,6 +29,7 @@ LEAST_ROUNDS = 5
 """Fewer do not tell which build is faster: where the time ends, they are made, but nothing is concluded."""
 LATE_ROUNDS = 2
 MOST_ROUNDS = 200
+MARGIN = 1.4
 LAYOUT_BYTES_PER_S = 4e8
 """Constants that a build lays out in a second, by one core, with what new memory costs."""
 
@@ -89,9 +90,9 @@ class ModelCheck:
         self.report: BuildReport | None = None
 
     def build_s(self, compile_s: float, constants_bytes: int) -> float:
-        """How long both builds will take, roughly. compile_s: of all its kernels, one after the other."""
-        once_s = self.import_s + compile_s / available_cores() + constants_bytes / LAYOUT_BYTES_PER_S
-        return 2.0 * 1.8 * once_s
+        """How long both builds will take, roughly. compile_s: of the kernels of both, one after the other."""
+        each_s = self.import_s + constants_bytes / LAYOUT_BYTES_PER_S
+        return MARGIN * (2.0 * each_s + compile_s / available_cores())
 
     def run(self, log: Database, deadline: float, clock: Callable[[], float] = time.monotonic) -> ModelTimes:
         """Measure for some seconds, or until ``deadline`` of ``clock``, but a few times at least. Raises as a build."""

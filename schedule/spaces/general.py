@@ -84,7 +84,9 @@ def _rows_pay(stage: Stage, outer: list[LoopAxis], target: Target) -> bool:
     """
     own = tuple(stage.tensor.axes)
     plain = all(tuple(r.indices) == tuple(a.var for a in own) for r in stage.reads())
-    return not plain and outer[-1].extent >= SHORTEST_ROW and prod(a.extent for a in outer[:-1]) >= GRAINS * target.threads
+    return (
+        not plain and outer[-1].extent >= SHORTEST_ROW and prod(a.extent for a in outer[:-1]) >= GRAINS * target.threads
+    )
 
 
 def _cut_at_boundaries(s: Schedule, stage: Stage, outer: list[LoopAxis]) -> None:
@@ -99,7 +101,7 @@ def _cut_at_boundaries(s: Schedule, stage: Stage, outer: list[LoopAxis]) -> None
 
 
 def boundaries(stage: Stage, var: Var) -> list[int]:
-    """Values of a variable at which a comparison with a constant changes: where the parts of a concatenation meet, say."""
+    """Values of a variable at which its comparison with a constant changes: where parts of a concatenation meet, say."""
     found = []
     for e in distinct(stage.body):
         if not isinstance(e, Compare) or not dt.is_integer(e.a.dtype):

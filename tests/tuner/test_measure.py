@@ -32,7 +32,7 @@ from luthier.tuner.measure import Limits, Measurer
 from luthier.tuner.process import Answer
 from luthier.tuner.record import Status
 from luthier.tuner.reference import reference_schedule
-from luthier.tuner.runner import Runner, _Loaded
+from luthier.tuner.runner import Runner, _Loaded, _sums
 
 FAULTS = str(Path(__file__).parent / "faults")
 
@@ -255,6 +255,16 @@ class TestRoles:
         with pytest.raises(TuningError, match="past the end"):
             Runner().handle(matmul.workload, OutputsJob(replace(built, params=params)))
 
+    @pytest.mark.parametrize("size", [1, 8, 1023, 1024, 5000])
+    def test_a_change_of_an_input_shows(self, size):
+        array = np.random.default_rng(0).standard_normal(size).astype(np.float32)
+        before = _sums(array)
+        assert np.array_equal(_sums(array), before)
+        for place in (0, size // 2, size - 1):
+            changed = array.copy()
+            changed[place] = np.nextafter(changed[place], 9.0, dtype=np.float32)
+            assert not np.array_equal(_sums(changed), before)
+
     def test_inputs_are_the_same_every_time_and_fit_the_operation(self):
         data, where = te.placeholder((9, 4)), te.placeholder(6, "int64", "where")
         gather = te.workload(te.compute((6, 4), lambda i, j: data[where[i], j]), [data, where])
@@ -324,6 +334,15 @@ class TestMeasurer:
         assert all(r.status is Status.OK and r.run_s and 0 < r.compile_s < 20 for r in results)
         # what is no faster than the best by more than the noise is not checked
         assert min(min(r.run_s) for r in results if r.verified) < 1.5 * min(min(r.run_s) for r in results)
+
+    def test_the_reference_is_built_beside_the_first_candidates_or_when_it_is_needed(self, matmul, host):
+        for best_s, by_the_runner in ((math.inf, False), (1.0, True)):
+            with Measurer(host, builders=1) as m:
+                m.set_best(matmul, best_s)
+                m.submit(matmul, candidates(matmul, host, 1)[0])
+                (result,) = drain(m)
+                assert result.verified
+                assert (m._reference_builder.starts == 1) == by_the_runner
 
     def test_only_what_would_be_the_best_is_checked(self, measurer, matmul, host):
         measurer.set_best(matmul, 1e-12)

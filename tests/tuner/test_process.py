@@ -54,6 +54,14 @@ def test_answers_and_task_data_is_sent_once(worker):
     assert worker.starts == 1
 
 
+def test_one_that_was_started_early_answers_the_first_call(worker):
+    worker.start()
+    assert worker.starts == 1 and worker.idle_since_start
+    worker.start()
+    assert call(worker, "echo", 1) == Answer(("the task", 1))
+    assert worker.starts == 1 and not worker.idle_since_start
+
+
 def killed_at_start(worker, times):
     """Kill the process of a worker as soon as there is one, so many times, from another thread."""
 

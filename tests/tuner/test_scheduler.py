@@ -39,6 +39,29 @@ def test_every_task_gets_its_default_first_the_heaviest_before_the_others(machin
     assert names(TaskScheduler(tasks, machine), 3) == ["often", "large", "small"]
 
 
+def test_what_the_first_defaults_tell_is_waited_for(machine):
+    slow, other = progress("slow", n=1 << 20), progress("other")
+    scheduler = TaskScheduler([slow, other], machine)
+    slow.submitted = other.submitted = 1
+    assert scheduler.next() is None
+    other.add(1e-3, True)
+    assert scheduler.next() is other  # nothing is known of the heavier one yet
+    alone = progress("alone")
+    alone.submitted = 1
+    assert TaskScheduler([alone], machine).next() is alone  # its builders would have nothing to do
+
+
+def test_time_does_not_go_where_memory_is_read_at_its_rate(machine):
+    n = 4 * machine.l3_bytes // 4
+    reads, computes = progress("reads", n=n), progress("computes")
+    reads.add(reads.task.workload.bytes_moved / 10e9, True)
+    computes.add(reads.best_s / 4, True)
+    reads.submitted = computes.submitted = 1
+    scheduler = TaskScheduler([reads, computes], machine)
+    assert scheduler.headroom(reads) < 0.05 < 0.5 < scheduler.headroom(computes)
+    assert scheduler.next() is computes
+
+
 def test_time_goes_where_the_model_spends_it(machine):
     tasks = [progress("rare", 1), progress("frequent", 10)]
     chosen = names(TaskScheduler(tasks, machine), 22)[2:]
@@ -58,6 +81,20 @@ def test_gains_are_counted_for_each_second(machine):
     dear.compile_s = 20 * 0.5
     assert dear.trial_s > 5 * cheap.trial_s > 0
     assert scheduler.next() is cheap
+
+
+def test_runs_take_time_too():
+    assert progress("slow", times=(0.1,)).trial_s > 10 * progress("fast", times=(1e-4,)).trial_s
+
+
+def test_the_model_needs_the_defaults_and_what_is_better():
+    state = progress("x")
+    state.default_s, state.default_compile_s = 2e-3, 0.25
+    state.add(2e-3, True, 0.25)
+    assert state.model_compile_s == 0.25
+    state.add(1e-3, True, 0.5)
+    state.add(1e-3, False, 4.0)
+    assert state.model_compile_s == 0.75
 
 
 def test_tasks_near_the_roofline_wait(machine):
