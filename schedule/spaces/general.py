@@ -101,7 +101,7 @@ def _cut_at_boundaries(s: Schedule, stage: Stage, outer: list[LoopAxis]) -> None
 
 
 def boundaries(stage: Stage, var: Var) -> list[int]:
-    """Values of a variable at which its comparison with a constant changes: where parts of a concatenation meet, say."""
+    """Values of a variable where its comparison with a constant changes: where parts of a concatenation meet, say."""
     found = []
     for e in distinct(stage.body):
         if not isinstance(e, Compare) or not dt.is_integer(e.a.dtype):
