@@ -19,7 +19,8 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from ..errors import ScheduleError
-from ..schedule.axis import LoopAxis, bound_axes
+from ..schedule.axis import LoopAxis, bound_axes, shared_loop
+from ..schedule.axis import value as value_of
 from ..schedule.layout import BlockedLayout
 from ..schedule.schedule import Schedule
 from ..schedule.stage import Prefetching, Stage
@@ -416,13 +417,18 @@ class _Lowering:
         around = [x for x in inner if any(a.var in used for a in bound_axes(x))]
         vectors = [x for x in around if x.annotation == "vectorize" or self._within_line(x, wanted)]
         start = replace(scope, values={**scope.values, **{x.var: const(0) for x in vectors}})
+        loops = [x for x in around if x not in vectors]
+        if p.share is not None and loops:
+            own = shared_loop(loops[0], p.share)
+            wanted = substitute(wanted, {loops[0].var: own.var * p.share.extent + value_of(p.share)})
+            loops[0] = own
 
         def one(sc: Scope, _: Guards) -> Stmt:
             place = self._located(substitute(wanted, sc.values), sc)
             assert isinstance(place, Read) and isinstance(place.source, Buffer)
             return Prefetch(place.source, tuple(substitute(i, ahead) for i in place.indices), L2_CACHE, write)
 
-        return self.loops(stage, [x for x in around if x not in vectors], start, [], one, attached=False)
+        return self.loops(stage, loops, start, [], one, attached=False)
 
     def _within_line(self, leaf: LoopAxis, read: Expr) -> bool:
         """Whether a loop runs along the last dimension of a row-major tensor alone, which is no more than a line."""

@@ -53,6 +53,13 @@ class LoopAxis:
         return f"LoopAxis({self.name}: {self.extent})"
 
 
+def shared_loop(loop: LoopAxis, by: LoopAxis) -> LoopAxis:
+    """The part of a loop that each iteration of another one runs, if they take turns in its iterations."""
+    part = new_axis(f"{loop.name}.share", -(-loop.extent // by.extent), loop.kind)
+    part.annotation = loop.annotation
+    return part
+
+
 def new_axis(name: str, extent: int, kind: Literal["spatial", "reduce"]) -> LoopAxis:
     return LoopAxis(name, extent, kind, Var(name))
 

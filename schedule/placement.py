@@ -204,6 +204,7 @@ class Placement(ScheduleState):
         axis: AxisLike | None,
         distance: int,
         along: AxisLike | None = None,
+        share: AxisLike | None = None,
     ) -> None:
         """Ask for memory ahead of its use: what ``axis`` reads of a tensor ``distance`` iterations later.
 
@@ -223,6 +224,10 @@ class Placement(ScheduleState):
         ``along`` is a spatial loop of the consumer, or of the stage that the consumer is computed in, and so on, of
         which ``distance`` then counts the iterations. What the stage reads through a stage that is computed there may
         be asked for too: the input of the next block, while one is in use.
+
+        ``share`` is a loop around too, whose iterations all read what is asked for, as the tiles of an image read one
+        panel of weights. Each then asks for its part, so that memory has the time of all of them to bring it: of R
+        iterations, the r-th for steps r, r + R, ... of the outermost loop inside of ``axis`` that the reads depend on.
         """
         st = self[stage]
         a = self._attach_loop(st) if axis is None else self._leaf(st, axis, "prefetch")
@@ -238,12 +243,16 @@ class Placement(ScheduleState):
             )
         if a.annotation in ("unroll", "vectorize"):
             raise ScheduleError(f"prefetch({source.name}): {a.name} is marked {a.annotation}; name a loop around it")
-        st.prefetches.append(Prefetching(source, a, distance, a if along is None else self._loop_around(st, along)))
+        ahead = None if along is None else self._loop_around(st, along, "along")
+        shared = None if share is None else self._loop_around(st, share, "share")
+        st.prefetches.append(Prefetching(source, a, distance, ahead or a, shared))
 
-    def _loop_around(self, stage: Stage, axis: AxisLike) -> LoopAxis:
+    def _loop_around(self, stage: Stage, axis: AxisLike, argument: str) -> LoopAxis:
         """A loop of a stage inside which another one is computed, however deep, or a part of one that was fused."""
         if stage.attach is None:
-            raise ScheduleError(f"prefetch({stage.name}): it is not computed inside another stage; leave out along")
+            raise ScheduleError(
+                f"prefetch({stage.name}): it is not computed inside another stage; leave out {argument}"
+            )
         at = stage.attach[0]
         name = axis if isinstance(axis, str) else axis.name
         while at.attach is not None and all(known.name != name for known in at.axes):

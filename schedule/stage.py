@@ -17,12 +17,16 @@ Bounds = dict[Var, tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Prefetching:
-    """While ``axis`` runs, ask for what it will read of ``source`` ``distance`` iterations of ``along`` later."""
+    """While ``axis`` runs, ask for what it will read of ``source`` ``distance`` iterations of ``along`` later.
+
+    share  a loop around, each iteration of which asks for a part of it; None: for all
+    """
 
     source: Source
     axis: LoopAxis
     distance: int
     along: LoopAxis
+    share: LoopAxis | None = None
 
 
 StageScope = Literal["auto", "register", "stack", "thread", "shared"]

@@ -106,13 +106,11 @@ def default_algorithm(anchor: Compute, algorithms: tuple[str, ...], target: Targ
 def winograd_margin(size: Size, target: Target) -> float:
     """How much faster than the direct space Winograd's algorithm must be by the estimate.
 
-    A large filter comes from memory in a model. With narrow vectors, of which there are few, what large transforms and
-    those of a stride take is underestimated.
+    A large filter comes from memory in a model. With narrow vectors, of which there are few, what large transforms take
+    is underestimated.
     """
-    large = size.inputs > 49
-    if is_wide(target):
-        return 1.1 if large else 1.05
-    return 1.4 if large else 1.3 if size.stride > 1 else 1.05
+    large = 1.1 if is_wide(target) else 1.4
+    return large if size.inputs > 49 else 1.05
 
 
 def direct_cycles(anchor: Compute, target: Target) -> float:

@@ -15,6 +15,10 @@ from ..stage import Stage
 from .common import NEAR_BYTES, default_unroll, mark_tile, tail_cut
 from .traffic import is_wide
 
+AHEAD = ["none", "near", "panel", "shared"]
+"""What each register tile asks for of the filter: nothing, the next lines, the next panel, or its part of that. All
+tiles of a block read one panel: if the first asks for all of the next one, it waits for memory, the others do not."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tile:
@@ -23,7 +27,7 @@ class Tile:
     points   pieces of the image in it
     vectors  vectors of output channels
     steps    input channels that an iteration takes
-    ahead    what to prefetch of the filter: ``none``, ``near`` (the next lines) or the next ``panel``
+    ahead    what to prefetch of the filter, one of :data:`AHEAD`
     """
 
     points: int
@@ -35,6 +39,11 @@ class Tile:
 def default_steps(accumulators: int, target: Target) -> int:
     """Input channels in an iteration: two at most with wide vectors."""
     return min(2 if is_wide(target) else 4, default_unroll(accumulators, target))
+
+
+def default_ahead(target: Target) -> str:
+    """What to prefetch of a filter that comes from memory."""
+    return "panel" if is_wide(target) else "shared"
 
 
 def multiply(
@@ -73,5 +82,6 @@ def prefetch_filter(s: Schedule, local: Stage, kernel: Stage, tile: Tile, in_blo
         return
     channel = local.leaves[len(local.reduce_roots) - 1]
     step_bytes = tile.vectors * lanes * 4 * lanes // channel.extent
-    panel = in_blocks * channel.extent
-    s.prefetch(local, kernel, channel, panel if tile.ahead == "panel" else max(1, NEAR_BYTES // step_bytes))
+    distance = max(1, NEAR_BYTES // step_bytes) if tile.ahead == "near" else in_blocks * channel.extent
+    share = local.attach[1] if tile.ahead == "shared" and local.attach is not None else None
+    s.prefetch(local, kernel, channel, distance, share=share)

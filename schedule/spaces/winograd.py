@@ -31,7 +31,7 @@ from .common import (
     tile_parts,
     tile_vectors,
 )
-from .products import Tile, default_steps, multiply, prefetch_filter
+from .products import AHEAD, Tile, default_ahead, default_steps, multiply, prefetch_filter
 from .winograd_cost import Size, best_plan, channel_groups, column_options, part_options, row_options
 
 LONGEST_UNROLLED = 8
@@ -77,7 +77,7 @@ def choose(d: Decider, size: Size, target: Target) -> Choice:
     groups = channel_groups(size.out_blocks // parts, vectors)
     group = d.choose("channel_group", groups, max((g for g in groups if g <= plan.group), default=groups[0]))
     steps = d.choose("unroll_channels", [1, 2, 4], default_steps(points * vectors, target))
-    ahead = d.choose("prefetch", ["none", "near", "panel"], "panel" if block * columns >= 8 else "none")
+    ahead = d.choose("prefetch", AHEAD, default_ahead(target) if block * columns >= 8 else "none")
     input_ahead = d.choose("prefetch_input", [0, 2, 4, 8], 4 if size.image_bytes > target.l2_bytes else 0)
     return Choice(whole, parts, block, columns, Tile(points, vectors, steps, ahead), group, input_ahead)
 

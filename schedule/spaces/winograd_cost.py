@@ -28,7 +28,9 @@ WHOLE_DOUBT, NARROW_DOUBT, FOREIGN_DOUBT = 1.1, 1.35, 1.25
 on several threads, each of which reads what others wrote; that took up to half of the time of a layer when cores were
 far from each other."""
 
-LARGEST_GROUP = 6
+LARGEST_GROUP, UNFITTING_GROUP = 6, 8
+"""Blocks of output channels in a group. Where none fits in the second-level cache beside the transformed input, that is
+read from further away, once for each group: with narrow vectors, 8 take 3 to 9 % less time than 2."""
 NARROWEST = 7
 """Tiles of a row in a block, at least: the filter is read again for each block."""
 
@@ -212,4 +214,6 @@ def _plan(size: Size, whole: bool, parts: int, rows: int, columns: int, target: 
     narrow = 0.1 / group  # the transformed input is read again for each group
     products = size.products * share * (1.0 + 0.3 * min(max(crowded, 0.0), 1.0) + narrow)
     cycles = max(products, filters) + UNHIDDEN * filters + transforms
+    if not fitting and not is_wide(target):
+        group = max(g for g in channel_groups(size.out_blocks // parts) if g <= UNFITTING_GROUP)
     return Plan(whole, parts, rows, columns, group, doubt * cycles)

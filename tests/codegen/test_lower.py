@@ -71,6 +71,38 @@ def test_a_prefetch_along_an_outer_loop_asks_for_what_a_stage_between_reads():
     assert lines[at - 1].strip() == "for o in 0..2:"
 
 
+@pytest.mark.parametrize(
+    ("tiles", "loop", "step"),
+    [
+        (1, "unroll k.i.share in 0..4:", "k.i.share"),
+        (2, "unroll k.i.share in 0..2:", "k.i.share * 2 + i.o"),
+        (3, "unroll k.i.share in 0..2:", "k.i.share * 3 + i.o"),
+        (7, "for k.o in 0..8:", "i.o"),
+    ],
+)
+def test_iterations_that_share_a_prefetch_take_turns_in_the_steps(tiles, loop, step):
+    s = Schedule(matmul(6 * tiles, 64, 32, constant=True))
+    s.transform_layout("B", [[], [16]], [(1, 0), (0, 0), (1, 1)])
+    local = s.cache_write("C")
+    tile, row = s.split("C", "i", 6)
+    panel, lane = s.split("C", "j", 16)
+    s.reorder("C", [panel, tile, row, lane])
+    s.compute_at(local, "C", tile)
+    k_o, k_i = s.split(local, "k", 4)
+    s.reorder(local, [k_o, k_i, *local.roots])
+    s.unroll(local, k_i)
+    s.vectorize(local, local.roots[-1])
+    s.prefetch(local, "B", k_o, 8, share=tile)
+    lines = body(s)
+    (at,) = (n for n, line in enumerate(lines) if "prefetch" in line)
+    assert lines[at].strip() == f"prefetch B[j.o, (k.o + 8) * 4 + {step}, 0] locality 2"
+    assert lines[at - 1].strip() == loop
+    target, rng = host_target(1), np.random.default_rng(0)
+    a, b = (rng.standard_normal(shape, np.float32) for shape in ((6 * tiles, 32), (32, 64)))
+    found = Function(s, build_kernel(s, target), target)(a, b)
+    np.testing.assert_allclose(found, a @ b, rtol=1e-4, atol=1e-5)
+
+
 def test_a_prefetch_of_a_stage_s_own_tensor_asks_for_what_it_will_write():
     s = Schedule(matmul(4, 32, 6))
     local = s.cache_write("C")

@@ -241,8 +241,18 @@ def in_blocks():
     return s, local, block
 
 
+def test_prefetch_shared_by_the_iterations_of_a_loop_around():
+    s, local, _ = in_blocks()
+    s.prefetch(local, "w", local.reduce_roots[0], 16, share="i.i")
+    assert "prefetch w, k + 16, shared by i.i" in [line.strip() for line in str(s).splitlines()]
+    replayed = Schedule.replay(s.workload, s.to_json())
+    assert str(replayed) == str(s)
+
+
 def test_prefetch_along_errors():
     s, local, block = in_blocks()
+    with pytest.raises(ScheduleError, match=r"\(z\): it is not computed inside another stage; leave out share"):
+        s.prefetch("z", local.tensor, "j", 1, share=block)
     with pytest.raises(ScheduleError, match=r"\(z\): it is not computed inside another stage; leave out along"):
         s.prefetch("z", local.tensor, "j", 1, along=block)
     with pytest.raises(ScheduleError, match=r"i is no loop any more; the loops are i\.o, i\.i, j"):
