@@ -31,7 +31,9 @@ CODE_PRICE = 0.01
 """The rate by which a candidate must be better for each time that its code doubles beyond ``CHEAP_BYTES``."""
 CHEAP_BYTES = 2048
 POOL = 1024
-FIRST_POOL = 80
+FIRST_POOL, FULL_POOL, POOL_GROWTH = 40, 80, 20
+"""Candidates that the pool holds at least: at first, when a task has had a few batches, and how many more each time.
+Making 80 takes half a second; most tasks of a short session have one batch."""
 BROOD = 12
 GENERATIONS = 2
 ELITE = 24
@@ -55,6 +57,7 @@ class EvolutionarySearch(Searcher):
         self._measured: list[Observation] = []
         self._best: list[Observation] = []
         self._pool: dict[str, Candidate] = {}
+        self._least = FIRST_POOL
         self._hints: deque[Decisions] | None = None
         self._begun = False
         self._near: set[str] = set()
@@ -124,9 +127,9 @@ class EvolutionarySearch(Searcher):
             self._begun = True
             for algorithm in self._algorithms():
                 self._add(self.make(Around({ALGORITHM: algorithm})))
-        if len(self._pool) < FIRST_POOL:
-            for _ in range(FIRST_POOL - len(self._pool)):
-                self._add(self.make(Random(self.rng)))
+        for _ in range(self._least - len(self._pool)):
+            self._add(self.make(Random(self.rng)))
+        self._least = min(self._least + POOL_GROWTH, FULL_POOL)
         self._step_around_the_best()
         for _ in range(GENERATIONS):
             parents = self._parents()

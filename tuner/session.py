@@ -27,6 +27,7 @@ from .cost_model import CostModel, Sample, make_cost_model
 from .database import Database
 from .ending import Ending
 from .experience import samples_of
+from .garbage import collecting_seldom
 from .history import known_observations, make_record, replay
 from .interrupts import shielded
 from .measure import Measurer, MeasureResult
@@ -86,7 +87,7 @@ def tune(
     start = clock()
     chosen = tuning_tasks(tasks, pattern)
     ranking = make_cost_model(cost_model, seed, target)
-    with measurer or Measurer(target) as measurer, Progress(progress, budget_s, trials) as shown:
+    with measurer or Measurer(target) as measurer, Progress(progress, budget_s, trials) as shown, collecting_seldom():
         states = [_start(t, log, target, search, ranking, seed) for t in chosen]
         scheduler = TaskScheduler(states, target, stop_below)
         session = _Session(log, target, measurer, ranking, scheduler, shown, search, seed, model, clock, start)

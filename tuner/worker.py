@@ -11,7 +11,6 @@ of one user and one installation.
 
 from __future__ import annotations
 
-import gc
 import importlib
 import os
 import pickle
@@ -24,12 +23,10 @@ from typing import Any, BinaryIO, Literal, Protocol
 
 from ..errors import Error
 from .cpu import end_with_parent, give_way
+from .garbage import collect_seldom
 
 HEADER = struct.Struct("<Q")
 Reply = tuple[Literal["ok", "error", "memory"], Any]
-GC_THRESHOLD = (50_000, 20, 100)
-"""Jobs make trees of small objects, hardly any of them cyclic; looking for cycles as often as usual takes a tenth of a
-builder's time."""
 
 
 class Role(Protocol):
@@ -51,8 +48,7 @@ def main(arguments: list[str]) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     module, _, name = role_name.partition(":")
     role: Role = getattr(importlib.import_module(module), name)()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLD)
+    collect_seldom()
     _send(replies, ("ok", os.getpid()))
     tasks: dict[str, Any] = {}
     while (message := _receive(requests)) is not None:
