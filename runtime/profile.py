@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -204,7 +205,7 @@ def profile(
         raise InputError(f"profile: rounds is {rounds}; it must be at least 1")
     plain_s, whole_s, stamps = _measure(executable, rounds, inputs)
     ends = stamps[..., 1::2]  # (rounds, threads, calls)
-    spans = np.diff(stamps[..., ::2]).mean(axis=1) / 1e9
+    spans = _spans(stamps)
     waits = (stamps[..., 2::2] - ends).mean(axis=1) / 1e9
     report, calls = executable.report, executable.program.calls
     tasks = {t.symbol: t for t in report.tasks} if report is not None else {}
@@ -247,19 +248,55 @@ def _measure(
     executable: Executable, rounds: int | None, inputs: Mapping[str, Any] | None
 ) -> tuple[list[float], list[float], Array]:
     """Seconds of the deployed program and of the timed one, and stamps (rounds, threads, 2 * calls + 1) in ns."""
+    plain_s, whole_s, taken = [], [], []
+    with _runs(executable, inputs) as (plain, timed):
+        plain()
+        timed()
+        for _ in repetitions(rounds):
+            plain_s.append(plain())
+            seconds, stamps = timed()
+            whole_s.append(seconds)
+            taken.append(stamps)
+    return plain_s, whole_s, _of_the_team(np.stack(taken))
+
+
+@contextmanager
+def kernel_times(executable: Executable, inputs: Mapping[str, Any] | None = None) -> Iterator[Callable[[], Array]]:
+    """Give a function that runs the program once and returns the seconds of each of its calls, as a profile has them.
+
+    So the kernels of two builds of a model can be compared where they are used, in turns.
+    """
+    with _runs(executable, inputs) as (_, timed):
+        timed()
+        yield lambda: _spans(_of_the_team(timed()[1][None]))[0]
+
+
+@contextmanager
+def _runs(
+    executable: Executable, inputs: Mapping[str, Any] | None
+) -> Iterator[tuple[Callable[[], float], Callable[[], tuple[float, Array]]]]:
+    """Functions that run the deployed program once, and the timed one; the latter also returns its stamps."""
     program, native = executable.program, executable.native()
     entry = compile_object(emit_program(program, executable.target, timed=True), executable.target)
-    timed = load_objects([*executable.objects, entry], TIMED_ENTRY)
+    loaded = load_objects([*executable.objects, entry], TIMED_ENTRY)
     pairs = empty_aligned((executable.threads, stamps_per_thread(program), 2), np.dtype(np.int64))
-    address = address_of(pairs)
-    plain_s, whole_s, taken = [], [], []
+    used = 2 * len(program.calls) + 1
     with executable.bound(inputs) as call:
-        call(native, 1, None)
-        call(timed, 1, address)
-        for _ in repetitions(rounds):
-            plain_s.append(call(native, 1, None) / 1e9)
+
+        def timed() -> tuple[float, Array]:
             pairs.fill(0)
-            whole_s.append(call(timed, 1, address) / 1e9)
-            taken.append(pairs[..., 0] * 1_000_000_000 + pairs[..., 1])
-    stamps = np.stack(taken)[..., : 2 * len(program.calls) + 1]
-    return plain_s, whole_s, stamps[:, (stamps[..., -1] > 0).all(axis=0)]  # a team may be smaller than was asked for
+            seconds = call(loaded, 1, address_of(pairs)) / 1e9
+            return seconds, (pairs[..., 0] * 1_000_000_000 + pairs[..., 1])[:, :used]
+
+        yield lambda: call(native, 1, None) / 1e9, timed
+
+
+def _of_the_team(stamps: Array) -> Array:
+    """Those of threads that ran: a team may be smaller than was asked for. stamps: (rounds, threads, 2 * calls + 1)"""
+    return stamps[:, (stamps[..., -1] > 0).all(axis=0)]
+
+
+def _spans(stamps: Array) -> Array:
+    """Seconds of each call, of shape (rounds, calls): from its beginning to that of the next, the mean over threads."""
+    spans: Array = np.diff(stamps[..., ::2]).mean(axis=1) / 1e9
+    return spans

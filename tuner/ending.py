@@ -11,7 +11,7 @@ from .finish import keep_defaults, settle
 from .interrupts import shielded
 from .measurer import AbstractMeasurer
 from .scheduler import TaskProgress, TaskScheduler
-from .whole_model import RACE_S, ModelCheck, ModelTimes
+from .whole_model import INSIDE_S, RACE_S, ModelCheck, ModelTimes
 
 CHECK_SHARE = 0.35
 """Of the budget, what measuring the whole model may take; where it would take more, it is left out."""
@@ -70,11 +70,17 @@ class Ending:
             self.note = "The budget is too short to measure the whole model too."
             return
         self.measurer.close()  # its processes must not be in the way
-        self.times = self.model.run(self.log, deadline, self.clock)
+        self.times = self.model.run(self.log, deadline, self.clock, self._keep_defaults)
         with shielded():
             self.log.add_model_run(self.times.record(self.model, trials, self.clock() - self.start))
             if self.times.kept == "default":
-                keep_defaults(self.log, [(t.task, t.default) for t in self.scheduler.tasks], self.target)
+                self._keep_defaults({t.task.key for t in self.scheduler.tasks})
+
+    def _keep_defaults(self, keys: set[str]) -> None:
+        with shielded():
+            keep_defaults(
+                self.log, [(t.task, t.default) for t in self.scheduler.tasks if t.task.key in keys], self.target
+            )
 
     def _settle(self, state: TaskProgress, timeout_s: float | None) -> None:
         settled = settle(state.task, state.default, self.log, self.target, self.measurer, timeout_s)
@@ -93,7 +99,7 @@ class Ending:
         if math.isinf(deadline):
             return 1.0
         constants_bytes = max((t.task.constants_bytes for t in self.scheduler.tasks), default=0)
-        run_s = min(RACE_S, 0.05 * (deadline - self.start)) + 12 * self.scheduler.latency_s
+        run_s = min(RACE_S + INSIDE_S, 0.08 * (deadline - self.start)) + 24 * self.scheduler.latency_s
         needed_s = self.model.build_s(sum(t.model_compile_s for t in self.scheduler.tasks), constants_bytes) + run_s
         return needed_s if needed_s <= CHECK_SHARE * (deadline - self.start) else 0.0
 

@@ -1,6 +1,8 @@
 """The end of a session on a model: build it with default schedules and with the log's, measure both, keep the better.
 
-What is faster alone need not be faster inside the model, where the caches hold what the kernels before have left.
+What is faster alone need not be faster inside the model, where the caches hold what the kernels before have left. So
+first each kernel that tuning changed is timed in both builds, and of those that lose there the default schedules stay;
+then the model as a whole is.
 """
 
 from __future__ import annotations
@@ -11,10 +13,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from ..accuracy import Accuracy
 from ..graph.compile import compile_model
 from ..graph.importer.read import ModelSource
+from ..runtime.arrays import Array
 from ..runtime.executable import Executable
+from ..runtime.profile import kernel_times
 from ..runtime.report import BuildReport
 from ..target import Target
 from .cpu import available_cores
@@ -24,7 +30,7 @@ from .lookup import schedules_from_log
 from .model_run import Kept, ModelRun
 from .record import relative_spread
 
-RACE_S = 4.0
+RACE_S, INSIDE_S = 4.0, 2.0
 LEAST_ROUNDS = 5
 """Fewer do not tell which build is faster: where the time ends, they are made, but nothing is concluded."""
 LATE_ROUNDS = 2
@@ -90,13 +96,29 @@ class ModelCheck:
         self.report: BuildReport | None = None
 
     def build_s(self, compile_s: float, constants_bytes: int) -> float:
-        """How long both builds will take, roughly. compile_s: of the kernels of both, one after the other."""
-        each_s = self.import_s + constants_bytes / LAYOUT_BYTES_PER_S
-        return MARGIN * (2.0 * each_s + compile_s / available_cores())
+        """How long the builds will take, roughly: by default, with the log, and with what is left of it.
 
-    def run(self, log: Database, deadline: float, clock: Callable[[], float] = time.monotonic) -> ModelTimes:
-        """Measure for some seconds, or until ``deadline`` of ``clock``, but a few times at least. Raises as a build."""
+        compile_s: of the kernels of both, one after the other.
+        """
+        each_s = self.import_s + constants_bytes / LAYOUT_BYTES_PER_S
+        return MARGIN * (3.0 * each_s + compile_s / available_cores())
+
+    def run(
+        self,
+        log: Database,
+        deadline: float,
+        clock: Callable[[], float] = time.monotonic,
+        keep_defaults: Callable[[set[str]], None] = lambda keys: None,
+    ) -> ModelTimes:
+        """Measure for some seconds, or until ``deadline`` of ``clock``, but a few times at least. Raises as a build.
+
+        keep_defaults: makes the log's look-ups give the default schedules of tasks with these keys
+        """
         default, tuned = self._build(None), self._build(log)
+        slower = slower_inside(default, tuned, deadline, clock)
+        if slower:
+            keep_defaults(slower)
+            tuned = self._build(log)
         self.report = tuned.report
         end = min(clock() + RACE_S, deadline)
         times: tuple[list[float], list[float]] = ([], [])
@@ -112,6 +134,39 @@ class ModelCheck:
         return compile_model(
             self.model, target=self.target, shapes=self.shapes, accuracy=self.accuracy, schedules=schedules
         )
+
+
+def slower_inside(
+    default: Executable, tuned: Executable, deadline: float, clock: Callable[[], float] = time.monotonic
+) -> set[str]:
+    """Keys of the tasks whose kernels in ``tuned`` take longer, inside of the model, than those in ``default``.
+
+    Measured in turns for some seconds; none where ``deadline`` of ``clock`` leaves too few runs to tell.
+    """
+    own, others = ({t.symbol: t.key for t in e.report.tasks} if e.report else {} for e in (tuned, default))
+    calls = [c.symbol for c in tuned.program.calls]
+    keys = [own.get(symbol, "") for symbol in calls]
+    if keys != [others.get(c.symbol, "") for c in default.program.calls]:
+        return set()  # not two builds of one model
+    changed = {key for key, symbol in zip(keys, calls, strict=True) if key and symbol not in others}
+    if not changed:
+        return set()
+    taken: tuple[list[Array], list[Array]] = ([], [])
+    feed = default.example_inputs()
+    end = min(clock() + INSIDE_S, deadline)
+    with kernel_times(default, feed) as by_default, kernel_times(tuned, feed) as by_log:
+        while not _enough(len(taken[0]), clock() < end, clock() < deadline):
+            turns = [(by_default, taken[0]), (by_log, taken[1])]
+            for run, spans in turns if len(taken[0]) % 2 else reversed(turns):
+                spans.append(run())
+    if len(taken[0]) < LEAST_ROUNDS:
+        return set()
+    totals = [{key: np.zeros(len(spans)) for key in changed} for spans in taken]
+    for place, key in enumerate(keys):
+        for total, spans in zip(totals, taken, strict=True):
+            if key in changed:
+                total[key] += np.array([s[place] for s in spans])
+    return {key for key in changed if _center(totals[1][key].tolist()) > _center(totals[0][key].tolist())}
 
 
 def _enough(rounds: int, wanted: bool, in_time: bool) -> bool:

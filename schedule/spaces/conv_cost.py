@@ -67,12 +67,13 @@ def sum_blocks(blocks: int) -> list[int]:
 
 def default_sum_block(extents: Sequence[int], vectors: int, target: Target) -> int:
     """Partial sums whose weights stay in the first-level cache, where all of a narrow tile's do not; ``extents`` are
-    those of the reduction. Without a window the pixels lie in the order in which they are read, and all is read fast
-    enough."""
+    those of the reduction. Without a window the pixels lie in the order in which they are read, and weights come fast
+    enough from the second-level cache, unless they take much of it."""
     blocks, *rest = extents
     each = prod(rest) * vectors * target.vector_bits // 8
     near = 2 * NEAR_PANEL * target.l1_bytes
-    if is_wide(target) or prod(rest[:-1]) == 1 or blocks * each <= near:
+    least = target.l2_bytes // 4 - 1 if prod(rest[:-1]) == 1 else near
+    if is_wide(target) or blocks * each <= least:
         return 0
     return max((n for n in sum_blocks(blocks) if n * each <= near), default=0)
 

@@ -99,7 +99,7 @@ class FakeModel:
     def build_s(self, compile_s, constants_bytes):
         return self.seconds
 
-    def run(self, log, deadline, clock):
+    def run(self, log, deadline, clock, keep_defaults):
         self.runs += 1
         self.clock.now = min(self.clock.now + self.seconds + 4.0, deadline)
         default, tuned = (0.01,) * 8, (0.01 * self.ratio,) * 8
