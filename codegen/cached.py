@@ -92,6 +92,11 @@ def trim() -> None:
         cache.trim()
 
 
+def in_use() -> bool:
+    """Whether kernels are kept."""
+    return _usable() is not None
+
+
 def _usable() -> Cache | None:
     """The cache, unless every kernel must be lowered here: to dump its levels or to verify them."""
     switches = config.get()

@@ -56,6 +56,16 @@ def get() -> Config:
     return _current
 
 
+def environment() -> dict[str, str]:
+    """The variables that give a process of its own the switches in force here."""
+    values = {f.name: getattr(get(), f.name) for f in fields(Config)}
+    return {
+        f"LUTHIER_{name.upper()}": str(int(value)) if isinstance(value, bool) else str(value)
+        for name, value in values.items()
+        if value is not None
+    }
+
+
 @contextmanager
 def override(**values: object) -> Iterator[Config]:
     """Change switches inside a ``with`` block: ``with config.override(verify=True): ...``."""

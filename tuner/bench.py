@@ -367,8 +367,10 @@ def pace_of(times: Sequence[float], usual_s: float) -> float:
 
 def build_job(target: Target, task: TuningTask, candidate: Candidate, code_lines: int | None = None) -> BuildJob:
     """How a candidate is built: by its decisions, or where the space is the user's own by its trace."""
-    trace = None if task.space is None else candidate.trace
-    return BuildJob(target, candidate.decisions, trace, code_lines if candidate.trial else None)
+    first = candidate.trial == 0  # the default schedule, as a rule
+    if task.space is not None:
+        return BuildJob(target, candidate.decisions, candidate.trace, None if first else code_lines)
+    return BuildJob(target, candidate.decisions, None, None if first else code_lines, kept=first)
 
 
 def called(worker: Worker, key: str, data: bytes, job: object, timeout_s: float) -> Outcome:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import time
 from functools import lru_cache
 
+from ..codegen import cached
 from ..codegen.build import build_kernel
 from ..codegen.emit_program import emit_program
+from ..codegen.kernel import Kernel
 from ..codegen.llvm import compile_object
 from ..errors import Error
 from ..runtime.single import single_program
-from ..schedule.decide import Replay
+from ..schedule.decide import Default, Replay
 from ..schedule.schedule import Schedule
 from ..schedule.space import instantiate
 from ..target import Target
@@ -23,7 +25,8 @@ from .jobs import BuildBatch, BuildJob, Built, NotBuilt
 from .reference import reference_schedule
 
 SYMBOL = "candidate"
-"""What every candidate's kernel is called, so that candidates with equal arguments share an entry function."""
+"""What a candidate's kernel is called, so that candidates with equal arguments share an entry function; one that is
+kept for builds of models has a name of its own."""
 
 
 class Builder:
@@ -35,7 +38,10 @@ class Builder:
             return [self._of_batch(task, one) for one in job.jobs]
         start = time.process_time()
         schedule = schedule_of(task, job)
-        kernel = build_kernel(schedule, job.target, SYMBOL, job.most_lines)
+        if job.kept:
+            kernel = _kept(task, schedule, job.target)
+        else:
+            kernel = build_kernel(schedule, job.target, SYMBOL, job.most_lines)
         build_s = time.process_time() - start
         program = single_program(kernel, job.target.threads)
         entry = _entry(emit_program(program, job.target), job.target)
@@ -52,6 +58,13 @@ class Builder:
             return NotBuilt(f"{type(e).__name__}: {e}")
         assert isinstance(built, Built)
         return built
+
+
+def _kept(task: Workload, schedule: Schedule, target: Target) -> Kernel:
+    """The kernel as builds of models have it, from the cache or left there for them."""
+    by_default = instantiate(task, Default(), target).decisions == schedule.decisions
+    recipe = cached.DEFAULT if by_default else schedule.decisions
+    return cached.kernel_for(task, recipe, target, lambda: build_kernel(schedule, target))[0]
 
 
 @lru_cache(maxsize=256)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from ..codegen import cached
 from ..target import Target
 from .database import Database
 from .finish import keep_defaults, settle
@@ -13,7 +14,7 @@ from .measurer import AbstractMeasurer
 from .scheduler import TaskProgress, TaskScheduler
 from .whole_model import INSIDE_S, RACE_S, ModelCheck, ModelTimes
 
-CHECK_SHARE = 0.35
+CHECK_SHARE = 0.5
 """Of the budget, what measuring the whole model may take; where it would take more, it is left out."""
 SETTLE_SHARE = 0.1
 """Of the budget, what measuring the best few of each task again may take; where it ends, light tasks are left out."""
@@ -100,7 +101,8 @@ class Ending:
             return 1.0
         constants_bytes = max((t.task.constants_bytes for t in self.scheduler.tasks), default=0)
         run_s = min(RACE_S + INSIDE_S, 0.08 * (deadline - self.start)) + 24 * self.scheduler.latency_s
-        needed_s = self.model.build_s(sum(t.model_compile_s for t in self.scheduler.tasks), constants_bytes) + run_s
+        compile_s = sum(t.builds_s(cached.in_use()) for t in self.scheduler.tasks)
+        needed_s = self.model.build_s(compile_s, constants_bytes) + run_s
         return needed_s if needed_s <= CHECK_SHARE * (deadline - self.start) else 0.0
 
 

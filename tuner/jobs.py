@@ -17,12 +17,15 @@ class BuildJob:
     """What to build: a trace, or the decisions of the workload's own space, or (with neither) the reference.
 
     most_lines  of LLVM IR that it may have; None: any number
+    kept        whether to look for its code in the cache of kernels, and to leave it there: a build of the model will
+                ask for it
     """
 
     target: Target
     decisions: Decisions | None = None
     trace: Mapping[str, Any] | None = None
     most_lines: int | None = None
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)

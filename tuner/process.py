@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, TypeAlias, Union
 
-from .. import errors
+from .. import config, errors
 from ..errors import TuningError
 from .cpu import STOPPABLE
 from .record import Status, shorten
@@ -204,6 +204,7 @@ class Worker:
             # NumPy's BLAS would start a thread per core in each worker, and nothing here uses it
             "OPENBLAS_NUM_THREADS": "1",
             "PYTHONSAFEPATH": "1",
+            **config.environment(),
             **self.environment,
         }
         paths = [root, *environment.get("PYTHONPATH", "").split(os.pathsep)]

@@ -70,10 +70,10 @@ class TaskProgress:
         runs_s = RUNS * self.best_s if math.isfinite(self.best_s) else 0.0
         return TRIAL_S + runs_s + self.compile_s / max(len(self.history), 1)
 
-    @property
-    def model_compile_s(self) -> float:
-        """Time to compile the default schedule and, where it is another one, the best."""
-        return self.default_compile_s + (self.best_compile_s if self.best_s < self.default_s else 0.0)
+    def builds_s(self, kept: bool) -> float:
+        """Time to compile the default schedule, unless it was kept when measured, and the best if it is another."""
+        default_s = 0.0 if kept else self.default_compile_s
+        return default_s + (self.best_compile_s if self.best_s < self.default_s else 0.0)
 
 
 class TaskScheduler:

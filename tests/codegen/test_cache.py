@@ -249,3 +249,18 @@ def test_switches_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("LUTHIER_CACHE", text)
         monkeypatch.setenv("LUTHIER_CACHE_MB", "12")
         assert (config.get().cache, config.get().cache_mb) == (text, 12)
+
+
+def test_switches_for_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [n for n in os.environ if n.startswith("LUTHIER_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(config, "_current", None)
+    with config.override(cache="/there", debug=2, openmp=False) as wanted:
+        told = config.environment()
+    assert told["LUTHIER_CACHE"] == "/there" and told["LUTHIER_OPENMP"] == "0"
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(config, "_current", None)
+    assert config.get() == wanted
+    with config.override(cache=None):
+        assert "LUTHIER_CACHE" not in config.environment()

@@ -17,7 +17,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from luthier import te
+from luthier import config, te
+from luthier.codegen import cached
+from luthier.codegen.build import build_kernel
 from luthier.errors import TuningError
 from luthier.schedule.decide import Default, Random
 from luthier.te.evaluate import evaluate
@@ -558,3 +560,15 @@ def test_a_script_without_a_main_guard_can_tune(tmp_path, repository_env):
 
 def test_limits_leave_memory_for_others():
     assert 0 < Limits().run_bytes < os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def test_the_default_schedules_code_is_kept_for_builds_of_the_model(matmul, host, tmp_path):
+    default, other = candidates(matmul, host, 2)
+    assert (default.trial, other.trial) == (0, 1)
+    with config.override(cache=str(tmp_path)), Measurer(host, builders=1) as m:
+        for candidate in (default, other):
+            m.submit(matmul, candidate)
+        assert all(r.status is Status.OK for r in drain(m))
+        kernel = build_kernel(matmul.instantiate(Default(), host), host)
+        for recipe, kept in ((cached.DEFAULT, True), (default.decisions, True), (other.decisions, False)):
+            assert cached.kernel_for(matmul.workload, recipe, host, lambda: kernel) == (kernel, kept)
