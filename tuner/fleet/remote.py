@@ -111,7 +111,8 @@ def release(engagement: str) -> None:
 
 class _Engagement:
     def __init__(self, target: Target) -> None:
-        self.measurer = Measurer(target, cores=_cores)  # sessions that share this worker measure in turns
+        # sessions that share this worker measure in turns; no model is built here, so that no code need be kept
+        self.measurer = Measurer(target, cores=_cores, environment={"LUTHIER_CACHE": ""})
         self.busy = threading.Lock()
         self.heard_s = time.monotonic()
         self._tasks: dict[str, TuningTask] = {}
