@@ -20,7 +20,6 @@ from typing import TypeAlias
 
 from ..errors import ScheduleError
 from ..schedule.axis import LoopAxis, bound_axes, shared_loop
-from ..schedule.axis import value as value_of
 from ..schedule.layout import BlockedLayout
 from ..schedule.schedule import Schedule
 from ..schedule.stage import Prefetching, Stage
@@ -419,9 +418,9 @@ class _Lowering:
         start = replace(scope, values={**scope.values, **{x.var: const(0) for x in vectors}})
         loops = [x for x in around if x not in vectors]
         if p.share is not None and loops:
-            own = shared_loop(loops[0], p.share)
-            wanted = substitute(wanted, {loops[0].var: own.var * p.share.extent + value_of(p.share)})
-            loops[0] = own
+            part, step = shared_loop(loops[0], p.share)
+            wanted = substitute(wanted, {loops[0].var: step})
+            loops[0] = part
 
         def one(sc: Scope, _: Guards) -> Stmt:
             place = self._located(substitute(wanted, sc.values), sc)

@@ -53,13 +53,6 @@ class LoopAxis:
         return f"LoopAxis({self.name}: {self.extent})"
 
 
-def shared_loop(loop: LoopAxis, by: LoopAxis) -> LoopAxis:
-    """The part of a loop that each iteration of another one runs, if they take turns in its iterations."""
-    part = new_axis(f"{loop.name}.share", -(-loop.extent // by.extent), loop.kind)
-    part.annotation = loop.annotation
-    return part
-
-
 def new_axis(name: str, extent: int, kind: Literal["spatial", "reduce"]) -> LoopAxis:
     return LoopAxis(name, extent, kind, Var(name))
 
@@ -77,6 +70,14 @@ def value(axis: LoopAxis) -> Expr:
         return axis.var
     assert fused.fuse is not None
     return binary("floordiv" if fused.fuse.outer is axis else "floormod", value(fused), fused.fuse.inner.extent)
+
+
+def shared_loop(loop: LoopAxis, by: LoopAxis) -> tuple[LoopAxis, Expr]:
+    """The part of a loop that each iteration of another one runs, if they take turns in its iterations; and the value
+    of the loop's variable in it."""
+    part = new_axis(f"{loop.name}.share", -(-loop.extent // by.extent), loop.kind)
+    part.annotation = loop.annotation
+    return part, binary("add", binary("mul", part.var, by.extent), value(by))
 
 
 def _has_no_variable(fused: LoopAxis) -> bool:

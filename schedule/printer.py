@@ -48,11 +48,7 @@ def _stage_lines(schedule: Schedule, stage: Stage, depth: int) -> list[str]:
 
 def _prefetch_lines(stage: Stage, leaf: LoopAxis, depth: int) -> list[str]:
     asked = [p for p in stage.prefetches if p.axis is leaf]
-    parts = ["" if p.share is None else f", shared by {p.share.name}" for p in asked]
-    return [
-        f"{'  ' * depth}prefetch {p.source.name}, {p.along.name} + {p.distance}{part}"
-        for p, part in zip(asked, parts, strict=True)
-    ]
+    return [f"{'  ' * depth}prefetch {p}" for p in asked]
 
 
 def _loop_lines(leaf: LoopAxis, depth: int) -> list[str]:

@@ -28,6 +28,10 @@ class Prefetching:
     along: LoopAxis
     share: LoopAxis | None = None
 
+    def __str__(self) -> str:
+        shared = "" if self.share is None else f", shared by {self.share.name}"
+        return f"{self.source.name}, {self.along.name} + {self.distance}{shared}"
+
 
 StageScope = Literal["auto", "register", "stack", "thread", "shared"]
 

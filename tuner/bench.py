@@ -367,10 +367,9 @@ def pace_of(times: Sequence[float], usual_s: float) -> float:
 
 def build_job(target: Target, task: TuningTask, candidate: Candidate, code_lines: int | None = None) -> BuildJob:
     """How a candidate is built: by its decisions, or where the space is the user's own by its trace."""
-    first = candidate.trial == 0  # the default schedule, as a rule
-    if task.space is not None:
-        return BuildJob(target, candidate.decisions, candidate.trace, None if first else code_lines)
-    return BuildJob(target, candidate.decisions, None, None if first else code_lines, kept=first)
+    own_space, first = task.space is not None, candidate.trial == 0  # the first is the default schedule, as a rule
+    trace, lines = candidate.trace if own_space else None, None if first else code_lines
+    return BuildJob(target, candidate.decisions, trace, lines, kept=first and not own_space)
 
 
 def called(worker: Worker, key: str, data: bytes, job: object, timeout_s: float) -> Outcome:

@@ -12,13 +12,13 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from ..accuracy import Accuracy
 from ..graph.compile import compile_model
 from ..graph.importer.read import ModelSource
-from ..runtime.arrays import Array
 from ..runtime.executable import Executable
 from ..runtime.profile import kernel_times
 from ..runtime.report import BuildReport
@@ -30,14 +30,16 @@ from .lookup import schedules_from_log
 from .model_run import Kept, ModelRun
 from .record import relative_spread
 
+T = TypeVar("T")
+
 RACE_S, INSIDE_S = 4.0, 2.0
 LEAST_ROUNDS = 5
 """Fewer do not tell which build is faster: where the time ends, they are made, but nothing is concluded."""
 LATE_ROUNDS = 2
 MOST_ROUNDS = 200
 MARGIN = 1.4
-OVERLAP = 0.8 if available_cores() > 1 else 1.0
-"""Of the time that kernels take to build one after the other, what it is at once: half of it is Python's."""
+OVERLAP = 0.8
+"""Of the time that kernels take to build one after the other, what it is on several cores: half of it is Python's."""
 LAYOUT_BYTES_PER_S = 4e8
 """Constants that a build lays out in a second, by one core, with what new memory costs."""
 
@@ -103,7 +105,7 @@ class ModelCheck:
         compile_s: of the kernels of both, one after the other.
         """
         each_s = self.import_s + constants_bytes / LAYOUT_BYTES_PER_S
-        return MARGIN * (3.0 * each_s + OVERLAP * compile_s)
+        return MARGIN * (3.0 * each_s + (OVERLAP if available_cores() > 1 else 1.0) * compile_s)
 
     def run(
         self,
@@ -122,14 +124,13 @@ class ModelCheck:
             keep_defaults(slower)
             tuned = self._build(log)
         self.report = tuned.report
-        end = min(clock() + RACE_S, deadline)
-        times: tuple[list[float], list[float]] = ([], [])
         feed = default.example_inputs()
-        while not _enough(len(times[0]), clock() < end, clock() < deadline):
-            both = [(default, times[0]), (tuned, times[1])]
-            for executable, measured in both if len(times[0]) % 2 else reversed(both):
-                measured += executable.time(1, inputs=feed)
-        return ModelTimes(tuple(times[0]), tuple(times[1]), _better(*times))
+
+        def latency_of(executable: Executable) -> Callable[[], float]:
+            return lambda: executable.time(1, inputs=feed)[0]
+
+        default_s, tuned_s = _in_turns(latency_of(default), latency_of(tuned), RACE_S, deadline, clock)
+        return ModelTimes(tuple(default_s), tuple(tuned_s), _better(default_s, tuned_s))
 
     def _build(self, log: Database | None) -> Executable:
         schedules = None if log is None else schedules_from_log(log)
@@ -153,22 +154,29 @@ def slower_inside(
     changed = {key for key, symbol in zip(keys, calls, strict=True) if key and symbol not in others}
     if not changed:
         return set()
-    taken: tuple[list[Array], list[Array]] = ([], [])
     feed = default.example_inputs()
-    end = min(clock() + INSIDE_S, deadline)
     with kernel_times(default, feed) as by_default, kernel_times(tuned, feed) as by_log:
-        while not _enough(len(taken[0]), clock() < end, clock() < deadline):
-            turns = [(by_default, taken[0]), (by_log, taken[1])]
-            for run, spans in turns if len(taken[0]) % 2 else reversed(turns):
-                spans.append(run())
-    if len(taken[0]) < LEAST_ROUNDS:
-        return set()
-    totals = [{key: np.zeros(len(spans)) for key in changed} for spans in taken]
-    for place, key in enumerate(keys):
-        for total, spans in zip(totals, taken, strict=True):
-            if key in changed:
-                total[key] += np.array([s[place] for s in spans])
-    return {key for key in changed if _center(totals[1][key].tolist()) > _center(totals[0][key].tolist())}
+        rounds = [np.array(spans) for spans in _in_turns(by_default, by_log, INSIDE_S, deadline, clock)]
+
+    def loses(key: str) -> bool:
+        of_task = [k == key for k in keys]
+        default_s, tuned_s = (spans[:, of_task].sum(axis=1).tolist() for spans in rounds)
+        return _better(default_s, tuned_s) == "default"
+
+    return {key for key in changed if loses(key)}
+
+
+def _in_turns(
+    first: Callable[[], T], second: Callable[[], T], seconds: float, deadline: float, clock: Callable[[], float]
+) -> tuple[list[T], list[T]]:
+    """What two measurements give, made in turns for so long, or until ``deadline``, but a few times at least."""
+    end = min(clock() + seconds, deadline)
+    found: tuple[list[T], list[T]] = ([], [])
+    while not _enough(len(found[0]), clock() < end, clock() < deadline):
+        turns = [(first, found[0]), (second, found[1])]
+        for measure, results in turns if len(found[0]) % 2 else reversed(turns):
+            results.append(measure())
+    return found
 
 
 def _enough(rounds: int, wanted: bool, in_time: bool) -> bool:

@@ -72,8 +72,8 @@ def default_sum_block(extents: Sequence[int], vectors: int, target: Target) -> i
     blocks, *rest = extents
     each = prod(rest) * vectors * target.vector_bits // 8
     near = 2 * NEAR_PANEL * target.l1_bytes
-    least = target.l2_bytes // 4 - 1 if prod(rest[:-1]) == 1 else near
-    if is_wide(target) or blocks * each <= least:
+    pointwise, panel = prod(rest[:-1]) == 1, blocks * each
+    if is_wide(target) or (panel < target.l2_bytes // 4 if pointwise else panel <= near):
         return 0
     return max((n for n in sum_blocks(blocks) if n * each <= near), default=0)
 

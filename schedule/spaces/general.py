@@ -110,8 +110,10 @@ def boundaries(stage: Stage, var: Var) -> list[int]:
         if form is not None and len(form.terms) == 1 and form.terms[0][0] is var and abs(form.terms[0][1]) == 1:
             grows = form.terms[0][1] > 0
             value = -form.const if grows else form.const  # that ``var`` is compared with
-            changes = {"eq": (0, 1), "ne": (0, 1)}.get(e.op, (0,) if (e.op in ("lt", "ge")) == grows else (1,))
-            found += [value + c for c in changes]
+            if e.op in ("eq", "ne"):
+                found += [value, value + 1]
+            else:
+                found.append(value if (e.op in ("lt", "ge")) == grows else value + 1)
     return found
 
 
