@@ -1,4 +1,6 @@
-"""Schedules held against the NumPy evaluator, and a decider for tests that want some decisions."""
+"""Schedules held against the NumPy evaluator, a decider for some decisions, and candidates of a tuning task."""
+
+import random
 
 import numpy as np
 
@@ -7,7 +9,9 @@ from luthier.codegen.interpret import interpret
 from luthier.codegen.pipeline import lower_preparation, lower_schedule
 from luthier.runtime.function import build
 from luthier.schedule import Default
+from luthier.schedule.decide import Random
 from luthier.te.evaluate import evaluate
+from luthier.tuner.candidate import Candidate
 from luthier.tuner.inputs import clear_padding
 
 
@@ -62,3 +66,14 @@ class Choosing(Default):
 
     def pick(self, name, options, default):
         return options.index(self.chosen[name]) if name in self.chosen else super().pick(name, options, default)
+
+
+def candidates(task, target, count, seed=0):
+    """Different ones of a tuning task, the default schedule first."""
+    rng = random.Random(seed)
+    made = {}
+    for decider in [Default(), *(Random(rng) for _ in range(20 * count))]:
+        s = task.instantiate(decider, target)
+        c = Candidate(s.decisions, s.to_json(), task.space_name, trial=len(made))
+        made.setdefault(c.hash, c)
+    return list(made.values())[:count]
