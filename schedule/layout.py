@@ -24,10 +24,16 @@ _LINE_BYTES = 64
 
 @dataclass(frozen=True, slots=True)
 class BlockedLayout:
-    """factors: for each logical dimension, outer factors first; order: (dimension, part) pairs."""
+    """How a tensor lies in memory.
+
+    factors  for each logical dimension, outer factors first
+    order    (dimension, part) pairs
+    padding  for each of these, how many elements that nothing uses follow in memory; empty: none anywhere
+    """
 
     factors: tuple[tuple[int, ...], ...]
     order: tuple[tuple[int, int], ...]
+    padding: tuple[int, ...] = ()
 
     def check(self, shape: Sequence[int]) -> None:
         """Raise ScheduleError unless this is a layout for a tensor of ``shape``."""
@@ -40,6 +46,11 @@ class BlockedLayout:
         parts = {(d, p) for d, factors in enumerate(self.factors) for p in range(len(factors) + 1)}
         if set(self.order) != parts or len(self.order) != len(parts):
             raise ScheduleError(f"transform_layout: order must hold each of {sorted(parts)} once, not {self.order}")
+        if self.padding and (len(self.padding) != len(self.order) or min(self.padding) < 0):
+            raise ScheduleError(
+                f"transform_layout: padding must be {len(self.order)} numbers, one for each entry of order, and none "
+                f"negative, not {self.padding}"
+            )
 
     def parts(self, dimension: int, extent: int) -> tuple[int, ...]:
         """Extents of the sub-dimensions of one logical dimension."""
@@ -48,7 +59,8 @@ class BlockedLayout:
 
     def physical_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         split = [self.parts(d, n) for d, n in enumerate(shape)]
-        return tuple(split[d][p] for d, p in self.order)
+        padding = self.padding or (0,) * len(self.order)
+        return tuple(split[d][p] + unused for (d, p), unused in zip(self.order, padding, strict=True))
 
     def physical_indices(self, indices: Sequence[Expr]) -> tuple[Expr, ...]:
         """The index map; the caller simplifies the result."""

@@ -156,7 +156,11 @@ class Placement(ScheduleState):
 
     @primitive
     def transform_layout(
-        self, tensor: StageLike, factors: Sequence[Sequence[int]], order: Sequence[Sequence[int]]
+        self,
+        tensor: StageLike,
+        factors: Sequence[Sequence[int]],
+        order: Sequence[Sequence[int]],
+        padding: Sequence[int] = (),
     ) -> None:
         """Change how a constant input or an intermediate lies in memory; indices elsewhere follow.
 
@@ -164,13 +168,19 @@ class Placement(ScheduleState):
 
         factors  for each dimension the sizes of the inner parts it is cut into (outer parts first)
         order    (dimension, part) pairs, outermost first; part 0 is what remains of the dimension
+        padding  for each entry of order, how many elements are left unused after it, so that what is a power of two
+                 apart does not share the sets of a cache; for intermediates only
         """
         source = self.tensor(tensor)
         layout = BlockedLayout(
-            tuple(tuple(int(f) for f in fs) for fs in factors), tuple((int(d), int(p)) for d, p in order)
+            tuple(tuple(int(f) for f in fs) for fs in factors),
+            tuple((int(d), int(p)) for d, p in order),
+            tuple(int(p) for p in padding),
         )
         layout.check(source.shape)
         if isinstance(source, Placeholder):
+            if layout.padding:
+                raise ScheduleError(f"transform_layout({source.name}): only intermediates can be padded; leave it out")
             if not source.constant:
                 raise ScheduleError(
                     f"transform_layout({source.name}): only constant inputs can change their layout; use cache_read "
