@@ -315,16 +315,15 @@ class _Lowering:
     def _narrow(
         self, leaf: LoopAxis, rest: Sequence[LoopAxis], low: int, high: int, scope: Scope, guards: Guards
     ) -> tuple[int, int]:
-        """Shorten a range by the guards that compare its variable with a constant, whatever the loops inside do."""
-        inner = {a.var: (0, a.extent - 1) for x in rest for a in bound_axes(x)}
+        """Shorten a range by the guards that hold nowhere outside of it, whatever the loops around and inside do."""
+        bounds = {**scope.bounds, **{a.var: (0, a.extent - 1) for x in rest for a in bound_axes(x)}}
         for g in guards:
             if leaf.var not in self.vars(g):
                 continue
             g = substitute(g, scope.values)
             if self.vars(g) != {leaf.var}:
-                g = simplify(g, {**scope.bounds, **inner, leaf.var: (low, high - 1)})
-            if self.vars(g) == {leaf.var}:
-                low, high = narrowed(g, leaf.var, low, high)
+                g = simplify(g, {**bounds, leaf.var: (low, high - 1)})
+            low, high = narrowed(g, leaf.var, low, high, bounds)
         return low, high
 
     def _fused_parts(self, leaf: LoopAxis, scope: Scope, inside: Callable[[Scope], Stmt]) -> Stmt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from ..schedule.axis import LoopAxis
@@ -49,20 +50,27 @@ def ranges(axis: LoopAxis) -> list[tuple[int, int]]:
     return [(a, b) for a, b in zip(points, points[1:], strict=False)]
 
 
-def narrowed(guard: Expr, var: Var, low: int, high: int) -> tuple[int, int]:
-    """The part of ``low <= var < high`` where ``guard`` holds, if that is found to be a range."""
+def narrowed(
+    guard: Expr, var: Var, low: int, high: int, bounds: Mapping[Var, tuple[int, int]]
+) -> tuple[int, int]:
+    """The part of ``low <= var < high`` outside of which ``guard`` holds for no values of its other variables.
+
+    bounds: their ranges (inclusive). The whole range where the part is not found to be one.
+    """
     if not isinstance(guard, Compare) or not dt.is_integer(guard.a.dtype):
         return low, high
     form = linear(binary("sub", guard.a, guard.b))
-    if form is None or len(form.terms) != 1 or form.terms[0][0] is not var:
+    if form is None or guard.op not in ("lt", "le", "gt", "ge"):
         return low, high
-    c, k, op = form.terms[0][1], form.const, guard.op
-    if op in ("gt", "ge"):
-        c, k, op = -c, -k, "lt" if op == "gt" else "le"
-    if op == "lt":
-        k, op = k + 1, "le"
-    if op != "le":
-        return low, high
-    if c > 0:  # c * var + k <= 0
-        return low, min(high, (-k) // c + 1)
-    return max(low, -((-k) // -c)), high
+    sign = 1 if guard.op in ("lt", "le") else -1
+    own, least = 0, sign * form.const + (guard.op in ("lt", "gt"))  # own * var + least <= 0, at best
+    for term, factor in form.terms:
+        if term is var:
+            own = sign * factor
+        elif isinstance(term, Var) and term in bounds:
+            least += min(sign * factor * end for end in bounds[term])
+        else:
+            return low, high
+    if own > 0:
+        return low, min(high, -least // own + 1)
+    return (max(low, -(-least // -own)) if own else low), high

@@ -6,6 +6,7 @@ transformed filter, block of pieces by block of pieces, and sums over input chan
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ...target import Target
@@ -47,13 +48,21 @@ def default_ahead(target: Target) -> str:
 
 
 def multiply(
-    s: Schedule, product: Stage, local: Stage, piece: LoopAxis, channel: LoopAxis, tile: Tile, ends: list[int]
+    s: Schedule,
+    product: Stage,
+    local: Stage,
+    piece: LoopAxis,
+    channel: LoopAxis,
+    tile: Tile,
+    piece_ends: Iterable[int],
+    channel_ends: Iterable[int] = (),
 ) -> None:
     """Schedule ``product``, whose sums ``local`` holds in registers, over all input channels.
 
     piece, channel  the loops of ``product`` over pieces of the image and blocks of output channels; the others but the
                     lanes, points of the transform, stay around them
-    ends            numbers of pieces at which some block ends: a register tile that crosses one has code of its own
+    piece_ends      numbers of pieces at which some block ends: a register tile that crosses one has code of its own
+    channel_ends    the same of blocks of channels, of which some group has fewer
     """
     *around, lane = [axis for axis in product.leaves if axis not in (piece, channel)]
     places = product.leaves.index(piece), product.leaves.index(channel)
@@ -62,8 +71,8 @@ def multiply(
     s.reorder(product, [*around, channel_o, piece_o, piece_i, channel_i, lane])
     s.compute_at(local, product, piece_o)
     mark_tile(s, product, [piece_i, channel_i], lane)
-    cuts = {cut for end in ends for cut in (end // tile.points, *tail_cut(end, tile.points))}
-    s.partition(product, piece_o, sorted(cut for cut in cuts if 0 < cut < piece_o.extent))
+    s.partition(product, piece_o, _cuts(piece_ends, tile.points, piece_o.extent))
+    s.partition(product, channel_o, _cuts(channel_ends, tile.vectors, channel_o.extent))
 
     *spatial, lane = local.roots
     of_tile = [spatial[place] for place in places]
@@ -74,6 +83,12 @@ def multiply(
         _, unrolled = s.split(local, step, tile.steps)
         s.unroll(local, unrolled)
     mark_tile(s, local, spatial, lane)
+
+
+def _cuts(ends: Iterable[int], size: int, extent: int) -> list[int]:
+    """Where a loop over ``extent`` tiles of ``size`` is cut so that one which crosses one of the ends stands alone."""
+    cuts = {cut for end in ends for cut in (end // size, *tail_cut(end, size))}
+    return sorted(cut for cut in cuts if 0 < cut < extent)
 
 
 def prefetch_filter(s: Schedule, local: Stage, kernel: Stage, tile: Tile, in_blocks: int, lanes: int) -> None:

@@ -107,7 +107,8 @@ def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m
     s.compute_at(columns, out, tx_i)
     s.compute_at(product, out, outer[-1])
     tile, channel = product.leaves[:2]
-    multiply(s, product, product_tile, tile, channel, c.tile, _block_ends(size, c))
+    last_group = [co.extent % c.group] if co.extent % c.group else []
+    multiply(s, product, product_tile, tile, channel, c.tile, _block_ends(size, c), last_group)
     mark_tile(s, out, [i, j], ci)
     last_row = ty_i if c.block == size.tiles_y else ty_o
     s.partition(out, last_row, tail_cut(height, m if c.block == size.tiles_y else m * c.block))
