@@ -50,9 +50,7 @@ def ranges(axis: LoopAxis) -> list[tuple[int, int]]:
     return [(a, b) for a, b in zip(points, points[1:], strict=False)]
 
 
-def narrowed(
-    guard: Expr, var: Var, low: int, high: int, bounds: Mapping[Var, tuple[int, int]]
-) -> tuple[int, int]:
+def narrowed(guard: Expr, var: Var, low: int, high: int, bounds: Mapping[Var, tuple[int, int]]) -> tuple[int, int]:
     """The part of ``low <= var < high`` outside of which ``guard`` holds for no values of its other variables.
 
     bounds: their ranges (inclusive). The whole range where the part is not found to be one.

@@ -11,7 +11,7 @@ from luthier import te
 from luthier.codegen.build import build_kernel
 from luthier.codegen.detect import host_target
 from luthier.codegen.lower import lower
-from luthier.codegen.nodes import If, Prefetch, walk_stmts
+from luthier.codegen.nodes import Alloc, If, Prefetch, walk_stmts
 from luthier.codegen.printer import format_function
 from luthier.errors import ScheduleError
 from luthier.runtime.function import Function
@@ -185,6 +185,16 @@ def test_a_tile_computes_no_more_than_its_reader_needs():
     assert "y.local[0] = y.local[0] + x[i.o * 5 + 4, k]" in text
 
 
+@pytest.mark.parametrize(("rows", "tile", "cuts"), [(7, 2, [1, 3]), (8, 3, [2])])
+def test_tiles_past_the_end_of_a_block_are_left_out(rows, tile, cuts):
+    s, _, t_o = tiled_sum(rows, tile)  # the last block has three rows, or two: its last tile is the second, or first
+    s.partition("z", s["z"].leaves[0], [1])
+    s.partition("y", t_o, cuts)
+    assert not [x for x in walk_stmts(lower(s).body) if isinstance(x, If)]
+    x, target = np.random.default_rng(0).random((10, 8), dtype=np.float32), host_target(1)
+    np.testing.assert_allclose(Function(s, build_kernel(s, target), target)(x), x.sum(1) ** 2, rtol=1e-6)
+
+
 def test_regions_leave_out_what_a_guarded_split_rounds_up():
     x = te.placeholder((10,), name="x")
     w = te.compute((10,), lambda i: x[i] * 2.0, name="w")
@@ -196,6 +206,24 @@ def test_regions_leave_out_what_a_guarded_split_rounds_up():
     s.split("y", "i", 3, tail="guard")
     s.compute_at("w", "z", outer)
     assert [r.extent for r in s["w"].roots] == [5]
+
+
+@pytest.mark.parametrize("attached", [True, False])
+def test_padding_keeps_rows_apart_and_changes_no_result(attached):
+    x = te.placeholder((6, 8), name="x")
+    y = te.compute((6, 8), lambda i, j: x[i, j] * 2.0, name="y")
+    z = te.compute((8, 6), lambda i, j: y[j, i] + 1.0, name="z")
+    s = Schedule(te.workload(z))
+    outer, _ = s.split("z", "i", 4)
+    if attached:
+        s.compute_at("y", "z", outer)
+    s.transform_layout("y", [[], []], [(1, 0), (0, 0)], [0, 3])
+    function, target = lower(s), host_target(1)
+    allocated = [n.buffer for n in walk_stmts(function.body) if isinstance(n, Alloc)]
+    assert [b.shape for b in (*function.shared, *allocated)] == [(4 if attached else 8, 6 + 3)]
+    data = np.random.default_rng(0).random((6, 8), dtype=np.float32)
+    np.testing.assert_array_equal(Function(s, build_kernel(s, target), target)(data), data.T * 2 + 1)
+    assert Schedule.replay(s.workload, s.to_json()).to_json() == s.to_json()
 
 
 def test_the_pieces_of_a_cut_loop_share_scratch_memory():

@@ -47,6 +47,22 @@ def test_a_layout_that_does_not_fit_is_an_error(factors, order):
         Schedule(te.workload(c)).transform_layout(w, factors, order)
 
 
+@pytest.mark.parametrize("padding", [(1,), (0, 0, 0, 0), (0, -1, 0)])
+def test_padding_that_does_not_fit_is_an_error(padding):
+    w = te.placeholder((8, 8), name="W")
+    c = te.compute((8, 8), lambda i, j: w[i, j], name="C")
+    d = te.compute((8, 8), lambda i, j: c[i, j], name="D")
+    with pytest.raises(ScheduleError, match="padding must be 3 numbers"):
+        Schedule(te.workload(d)).transform_layout(c, [[4], []], [(0, 0), (1, 0), (0, 1)], padding)
+
+
+def test_constant_inputs_are_not_padded():
+    w = te.placeholder((8, 8), name="W", constant=True)
+    c = te.compute((8,), lambda i: w[i, 0], name="C")
+    with pytest.raises(ScheduleError, match=r"transform_layout\(W\): only intermediates can be padded"):
+        Schedule(te.workload(c)).transform_layout(w, [[], []], [(1, 0), (0, 0)], [1, 0])
+
+
 def test_only_constant_inputs_change_their_layout():
     x = te.placeholder((8, 8), name="x")
     c = te.compute((8,), lambda i: x[i, 0], name="C")

@@ -9,6 +9,8 @@ from targets import TARGETS, runnable
 from workloads import conv_nd, conv_relu, matmul, pool_nd, softmax
 
 from luthier import te
+from luthier.codegen.lower import lower
+from luthier.codegen.nodes import Alloc, If, walk_stmts
 from luthier.runtime.function import build
 from luthier.schedule import Default, Random, Schedule, instantiate
 from luthier.te.evaluate import evaluate
@@ -207,6 +209,22 @@ def test_winograd_in_parts_of_the_output_channels(parts, options, rows):
         algorithm="winograd4", input="block", channel_parts=parts, tile_rows=min(rows, options["size"][0] // 4)
     )
     check(instantiate(workload, chosen, target), target, parts)
+
+
+@pytest.mark.parametrize(("tile", "group", "outputs"), [([4, 3], 6, 64), ([5, 2], 4, 56), ([2, 4], 8, 80)])
+@pytest.mark.parametrize("rows", [2, 3])
+def test_winograd_with_ragged_blocks_and_groups(tile, group, outputs, rows):
+    target = TARGETS["x86-64-v3"].with_threads(1)
+    workload = conv_relu(size=(20, 27), channels=16, outputs=outputs, block=8)
+    chosen = Choosing(
+        algorithm="winograd4", input="block", tile_rows=rows, product_tile=tile, channel_group=group, prefetch="none"
+    )
+    schedule = instantiate(workload, chosen, target)
+    check(schedule, target, 2)
+    sums = [
+        n for n in walk_stmts(lower(schedule).body) if isinstance(n, Alloc) and n.buffer.name.endswith("product.local")
+    ]
+    assert sums and not any(isinstance(n, If) for s in sums for n in walk_stmts(s))
 
 
 @pytest.mark.parametrize("outputs", [96, 160, 192])
