@@ -30,7 +30,8 @@ from .images import blocks_of_channels, has_constant_weights, image_rank, reads_
 from .row_taps import row_taps_cycles
 from .strassen_cost import strassen_cycles
 from .traffic import is_wide, memory_rate
-from .winograd_cost import Size, estimated_cycles
+from .winograd_cost import estimated_cycles
+from .winograd_size import Size
 
 STRASSEN = ["strassen", "strassen2"]
 """Algorithms by the levels of Strassen's."""

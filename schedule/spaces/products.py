@@ -47,6 +47,12 @@ def default_ahead(target: Target) -> str:
     return "panel" if is_wide(target) else "shared"
 
 
+def channel_groups(out_blocks: int, vectors: int = 1) -> list[int]:
+    """Numbers of blocks of output channels in a group, multiples of ``vectors``: none ragged, if any is not."""
+    groups = list(range(vectors, min(16, out_blocks) + 1, vectors))
+    return [g for g in groups if out_blocks % g == 0] or groups or [vectors]
+
+
 def multiply(
     s: Schedule,
     product: Stage,

@@ -15,8 +15,9 @@ from ...target import Target
 from ...te.ops.strassen import PRODUCTS
 from ...te.tensor import Compute
 from .common import equal_parts, equal_shares, register_tiles, step_from_panel, tile_parts, tile_vectors
+from .products import channel_groups
 from .traffic import is_wide, l3_rate, memory_rate
-from .winograd_cost import UNHIDDEN, channel_groups
+from .winograd_cost import UNHIDDEN
 
 INPUT_CYCLES, OUTPUT_CYCLES = 4.0, 1.6
 """What a vector of a sum of the image, or of a product, costs besides the multiplications."""

@@ -28,10 +28,13 @@ def l3_rate(target: Target) -> float:
     return 14.0 if is_wide(target) else 5.0
 
 
-def stays_in_l3(size_bytes: int, target: Target) -> bool:
-    """Whether what was read once is found in the last-level cache when it is read again in the same kernel: others use
-    that cache too, and narrow vectors were measured where it was shared by many."""
-    return size_bytes < target.l3_bytes // (2 if is_wide(target) else 8)
+def stays_in_l3(size_bytes: int, target: Target, alone: bool = False) -> bool:
+    """Whether what was read once is found in the last-level cache when it is read again in the same kernel.
+
+    alone: nothing as large passes through meanwhile. Others use that cache too, and narrow vectors were measured where
+    it was shared by many: there a filter of 9 MB stays, and 4 MB beside such a filter do not.
+    """
+    return size_bytes < target.l3_bytes // (2 if is_wide(target) else 3 if alone else 9)
 
 
 def l2_rate(target: Target) -> float:

@@ -12,33 +12,21 @@ so that few streams are open, and ask for the input some tiles ahead.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 
 from ...target import Target
 from ...te.tensor import Compute
 from ..decide import Decider
 from ..schedule import Schedule
 from ..stage import Stage
-from .common import (
-    fuse_all,
-    mark_tile,
-    register_tiles,
-    rows_in_first_cache,
-    step_from_panel,
-    tail_cut,
-    tile_parts,
-    tile_vectors,
-)
-from .products import AHEAD, Tile, default_ahead, default_steps, multiply, prefetch_filter
-from .winograd_cost import Size, best_plan, channel_groups, column_options, part_options, row_options
+from .common import fuse_all, mark_tile, tail_cut
+from .products import AHEAD, Tile, channel_groups, default_ahead, default_steps, multiply, prefetch_filter
+from .winograd_cost import best_plan, column_options, part_options, row_options
+from .winograd_size import Size
+from .winograd_tiles import tile_options
 
 LONGEST_UNROLLED = 8
 """Points of an input transform of which all lines have code of their own: 20 KB of it for 11 points, and no faster."""
-
-LOAD_COST = 0.04
-"""How much longer products take with one load for each multiply-add than with none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +61,8 @@ def choose(d: Decider, size: Size, target: Target) -> Choice:
     block = d.choose("tile_rows", row_options(size), plan.rows)
     planned = plan.columns if plan.rows == block else size.tiles_x
     columns = d.choose("tile_columns", column_options(size, block, whole), planned)
-    points, vectors = d.choose("product_tile", *_product_tile_options(size, parts, block, columns, target))
+    tiles, best, _ = tile_options(size, parts, block, columns, target)
+    points, vectors = d.choose("product_tile", tiles, best)
     groups = channel_groups(size.out_blocks // parts, vectors)
     group = d.choose("channel_group", groups, max((g for g in groups if g <= plan.group), default=groups[0]))
     steps = d.choose("unroll_channels", [1, 2, 4], default_steps(points * vectors, target))
@@ -138,50 +127,6 @@ def _block_ends(size: Size, c: Choice) -> list[int]:
     rows = (c.block, size.tiles_y % c.block)
     columns = (c.columns, size.tiles_x % c.columns)
     return sorted({r * x for r in rows for x in columns if r and x})
-
-
-@lru_cache(maxsize=1024)
-def _product_tile_options(
-    size: Size, parts: int, block: int, columns: int, target: Target
-) -> tuple[list[list[int]], list[int]]:
-    """The register tiles, and the one that the estimate prefers. Kept: a search asks again for each candidate."""
-    tiles = list(_product_tiles(size, parts, block * columns, target))
-    best = min(tiles, key=lambda t: _product_cost(t, parts, block, columns, size, target))
-    return [list(t) for t in tiles], list(best)
-
-
-def _product_tiles(size: Size, parts: int, tiles: int, target: Target) -> Iterator[tuple[int, int]]:
-    """Register tiles (tiles, vectors) for blocks of so many tiles; one holds channels of one group only, and of one
-    part of the output channels, or its filter would not lie in one piece."""
-    of_one_group, of_one_part = size.out_blocks // size.groups, size.out_blocks // parts
-    for _, points, vectors in register_tiles((1,), range(1, 29), tile_vectors(target), target):
-        fits = points <= tiles and vectors <= min(of_one_group, of_one_part)
-        whole = (size.groups == 1 or of_one_group % vectors == 0) and (parts == 1 or of_one_part % vectors == 0)
-        if fits and whole:
-            yield points, vectors
-
-
-def _product_cost(tile: tuple[int, int], parts: int, block: int, columns: int, size: Size, target: Target) -> float:
-    """Estimated cycles of one reduction step over all blocks of an image, incomplete tiles included."""
-    points, vectors = tile
-    panel_bytes = size.in_blocks // size.groups * size.lanes * vectors * size.lanes * 4
-
-    def step(p: int, v: int) -> float:
-        return step_from_panel(p, v, panel_bytes, target) + 0.6
-
-    loads = 1.0 + LOAD_COST * (points + vectors) / (points * vectors)
-    thrashing = 1.5 if points > rows_in_first_cache(size.in_blocks * size.lanes * 4) else 1.0
-    return (
-        thrashing
-        * loads
-        * sum(
-            of_rows * of_columns * of_points * of_vectors * step(p, v)
-            for of_rows, y in tile_parts(size.tiles_y, block)
-            for of_columns, x in tile_parts(size.tiles_x, columns)
-            for of_points, p in tile_parts(y * x, points)
-            for of_vectors, v in tile_parts(size.out_blocks // parts, vectors)
-        )
-    )
 
 
 def _transform_input(s: Schedule, rows: Stage, data: Stage, c: Choice) -> None:

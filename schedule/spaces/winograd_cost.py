@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from math import ceil
-from typing import cast
 
 from ...target import Target
-from ...te.tensor import Compute
 from .common import equal_parts
+from .products import channel_groups
 from .traffic import foreign_rate, is_wide, l3_rate, memory_rate, stays_in_l3
+from .winograd_size import Size
+from .winograd_tiles import tile_options
 
 BARRIER_CYCLES = 4000
 UNHIDDEN = 0.2
@@ -28,83 +29,19 @@ WHOLE_DOUBT, NARROW_DOUBT, FOREIGN_DOUBT = 1.1, 1.35, 1.25
 on several threads, each of which reads what others wrote; that took up to half of the time of a layer when cores were
 far from each other."""
 
-LARGEST_GROUP, UNFITTING_GROUP = 6, 8
-"""Blocks of output channels in a group. Where none fits in the second-level cache beside the transformed input, that is
-read from further away, once for each group: with narrow vectors, 8 take 3 to 9 % less time than 2."""
+LARGEST_GROUP, NARROW_GROUP = 6, 8
+"""Blocks of output channels in a group. With narrow vectors, that the products of 8 blocks and the transformed input
+exceed the second-level cache costs less than reading that input for more groups."""
+
+CROWDING, NARROW_CROWDING = (0.3, 1.0), (0.05, 3.0)
+"""How much longer products take where what a block uses is twice the second-level cache, and up to how many times that
+counts. Narrow vectors take 28 tiles as fast as 14 and up to 100 nearly so: the filter is read less often."""
+
+NARROW_STEPS = 0.87
+"""What narrow vectors take for a step of their products, of what the estimate of register tiles says of it alone."""
+
 NARROWEST = 7
 """Tiles of a row in a block, at least: the filter is read again for each block."""
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """The problem: images, tiles of m x m outputs, blocks of ``lanes`` channels; groups of equal size.
-
-    taps    rows and columns of the filter
-    """
-
-    m: int
-    taps: int
-    stride: int
-    groups: int
-    images: int
-    tiles_y: int
-    tiles_x: int
-    in_blocks: int
-    out_blocks: int
-    lanes: int
-
-    @staticmethod
-    def of(conv: Compute, m: int) -> Size:
-        n, out_blocks, height, width, lanes = conv.shape
-        in_blocks = conv.inputs()[0].shape[1]
-        taps, stride = (cast(tuple[int, ...], conv.attrs[name])[0] for name in ("kernel", "strides"))
-        groups = cast(int, conv.attrs["groups"])
-        return Size(m, taps, stride, groups, n, -(-height // m), -(-width // m), in_blocks, out_blocks, lanes)
-
-    @property
-    def points(self) -> int:
-        """Sums of products per tile and output channel."""
-        return (self.m + -(-self.taps // self.stride) - 1) ** 2
-
-    @property
-    def inputs(self) -> int:
-        """Values of the transformed input per tile and channel, over all phases: products per tile and channel pair."""
-        return (self.stride * (self.m - 1) + self.taps) ** 2
-
-    @property
-    def tiles(self) -> int:
-        return self.images * self.tiles_y * self.tiles_x
-
-    @property
-    def products(self) -> float:
-        """Cycles of the matrix products."""
-        return self.tiles * self.inputs * self.in_blocks // self.groups * self.lanes * self.out_blocks / 0.93
-
-    @property
-    def input_bytes(self) -> int:
-        """What is read: the pixels that are a tile's own, of all channels."""
-        return self.tiles * self.m**2 * self.in_blocks * self.stride**2 * self.lanes * 4
-
-    @property
-    def image_bytes(self) -> int:
-        """What is read and written."""
-        return self.input_bytes + self.tiles * self.m**2 * self.out_blocks * self.lanes * 4
-
-    @property
-    def transformed_bytes(self) -> int:
-        """Transformed input."""
-        return self.tiles * self.inputs * self.in_blocks * self.lanes * 4
-
-    @property
-    def filter_bytes(self) -> int:
-        """Transformed filter."""
-        return self.inputs * self.in_blocks // self.groups * self.out_blocks * self.lanes**2 * 4
-
-    def transforms(self, target: Target) -> tuple[float, float]:
-        """Cycles of the input's and the output's transforms: loads, two passes of short sums, stores."""
-        spill = 1.0 if self.points <= 36 else 1.9  # more values than registers, twice the code and filter
-        cycles = (5.0 if is_wide(target) else 9.0) * spill * self.tiles
-        return cycles * self.in_blocks * self.inputs, cycles * self.out_blocks * self.points
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,12 +103,6 @@ def best_plan(size: Size, target: Target, whole: bool | None = None, parts: int 
     return min(zip(costs, plans, strict=True), key=lambda found: (found[0], -found[1].rows))[1]
 
 
-def channel_groups(out_blocks: int, vectors: int = 1) -> list[int]:
-    """Numbers of blocks of output channels in a group, multiples of ``vectors``: none ragged, if any is not."""
-    groups = list(range(vectors, min(16, out_blocks) + 1, vectors))
-    return [g for g in groups if out_blocks % g == 0] or groups or [vectors]
-
-
 def _plan(size: Size, whole: bool, parts: int, rows: int, columns: int, target: Target) -> Plan:
     """The slowest thread's time: products or the reading of the filter, whichever is longer, and the transforms."""
     threads = target.threads
@@ -179,9 +110,7 @@ def _plan(size: Size, whole: bool, parts: int, rows: int, columns: int, target: 
     block_tiles = rows * columns
     input_bytes = 0 if whole else block_tiles * size.inputs * size.in_blocks * size.lanes * 4
     product_bytes = block_tiles * size.points * size.lanes * 4
-    room = 0.75 * target.l2_bytes - input_bytes
-    fitting = [g for g in channel_groups(size.out_blocks // parts) if g <= LARGEST_GROUP and g * product_bytes <= room]
-    group = max(fitting, default=1)
+    group = _group(size.out_blocks // parts, product_bytes, input_bytes, target)
     used_bytes = group * product_bytes + input_bytes
     memory, l3 = memory_rate(target), l3_rate(target)
     first = size.filter_bytes / (memory if size.filter_bytes > target.l2_bytes else l3)
@@ -200,9 +129,9 @@ def _plan(size: Size, whole: bool, parts: int, rows: int, columns: int, target: 
     else:
         taken = -(-blocks * parts // threads)  # of the blocks' parts
         share = min(1.0, taken * block_tiles / (parts * size.tiles))
-        near = stays_in_l3(size.filter_bytes, target)
-        again = size.filter_bytes / (l3 if near else memory)
-        filters = (min(taken, parts) * first + max(taken - parts, 0) * again) / parts
+        near = stays_in_l3(size.filter_bytes, target, alone=True)
+        later = size.filter_bytes / (l3 if near else memory)
+        filters = (min(taken, parts) * first + max(taken - parts, 0) * later) / parts
         stays = used_bytes + size.filter_bytes / parts <= target.l2_bytes
         of_input, of_output = size.transforms(target)
         transforms = (of_input * min(1.0, parts * share) + of_output * share) * (STAYING if stays else 1.0)
@@ -210,10 +139,25 @@ def _plan(size: Size, whole: bool, parts: int, rows: int, columns: int, target: 
         if not is_wide(target) and not stays_in_l3(input_bytes, target):  # read again for each group of channels
             transforms += size.out_blocks / group * share * size.transformed_bytes / memory
         doubt = 1.0
-    crowded = used_bytes / (0.8 * target.l2_bytes) - 1.0
-    narrow = 0.1 / group  # the transformed input is read again for each group
-    products = size.products * share * (1.0 + 0.3 * min(max(crowded, 0.0), 1.0) + narrow)
-    cycles = max(products, filters) + UNHIDDEN * filters + transforms
-    if not fitting and not is_wide(target):
-        group = max(g for g in channel_groups(size.out_blocks // parts) if g <= UNFITTING_GROUP)
-    return Plan(whole, parts, rows, columns, group, doubt * cycles)
+    slower, most = CROWDING if is_wide(target) else NARROW_CROWDING
+    crowded = slower * min(max(used_bytes / (0.8 * target.l2_bytes) - 1.0, 0.0), most)
+    again = 0.1 / group  # the transformed input is read again for each group
+    products = _products(size, parts, rows, columns, target) * share * (1.0 + crowded + again)
+    return Plan(whole, parts, rows, columns, group, doubt * (max(products, filters) + UNHIDDEN * filters + transforms))
+
+
+def _group(out_blocks: int, product_bytes: int, input_bytes: int, target: Target) -> int:
+    """The largest group that is good, for products of so many bytes for each of its blocks."""
+    groups = channel_groups(out_blocks)
+    if not is_wide(target):
+        return max(g for g in groups if g <= NARROW_GROUP)
+    room = 0.75 * target.l2_bytes - input_bytes
+    return max((g for g in groups if g <= LARGEST_GROUP and g * product_bytes <= room), default=1)
+
+
+def _products(size: Size, parts: int, rows: int, columns: int, target: Target) -> float:
+    """Cycles of all products; with narrow vectors of the best register tile, which may be ragged in such blocks."""
+    if is_wide(target):
+        return size.products
+    steps = tile_options(size, parts, rows, columns, target)[2] * size.images * parts
+    return NARROW_STEPS * steps * size.inputs * size.in_blocks // size.groups * size.lanes
