@@ -18,8 +18,9 @@ from .winograd_size import Size
 from .winograd_tiles import tile_options
 
 BARRIER_CYCLES = 4000
-UNHIDDEN = 0.2
-"""Share of the time for reading the filter that prefetches do not hide."""
+UNHIDDEN, NARROW_UNHIDDEN = 0.2, 0.3
+"""Share of the time for reading the filter that prefetches do not hide, or of the time for the products where that is
+less: narrow vectors wait for memory longer, and what they ask of it comes at a lower rate while they multiply."""
 
 STAYING = 0.75
 """How much less the transforms cost where blocks and filter fit in the second-level cache together."""
@@ -29,9 +30,9 @@ WHOLE_DOUBT, NARROW_DOUBT, FOREIGN_DOUBT = 1.1, 1.35, 1.25
 on several threads, each of which reads what others wrote; that took up to half of the time of a layer when cores were
 far from each other."""
 
-LARGEST_GROUP, NARROW_GROUP = 6, 8
-"""Blocks of output channels in a group. With narrow vectors, that the products of 8 blocks and the transformed input
-exceed the second-level cache costs less than reading that input for more groups."""
+LARGEST_GROUP, UNFITTING_GROUP = 6, 8
+"""Blocks of output channels in a group. Where none fits in the second-level cache beside the transformed input, that is
+read from further away, once for each group: with narrow vectors, 8 take 3 to 9 % less time than 2."""
 
 CROWDING, NARROW_CROWDING = (0.3, 1.0), (0.05, 3.0)
 """How much longer products take where what a block uses is twice the second-level cache, and up to how many times that
@@ -143,16 +144,16 @@ def _plan(size: Size, whole: bool, parts: int, rows: int, columns: int, target: 
     crowded = slower * min(max(used_bytes / (0.8 * target.l2_bytes) - 1.0, 0.0), most)
     again = 0.1 / group  # the transformed input is read again for each group
     products = _products(size, parts, rows, columns, target) * share * (1.0 + crowded + again)
-    return Plan(whole, parts, rows, columns, group, doubt * (max(products, filters) + UNHIDDEN * filters + transforms))
+    unhidden = UNHIDDEN * filters if is_wide(target) else NARROW_UNHIDDEN * min(products, filters)
+    return Plan(whole, parts, rows, columns, group, doubt * (max(products, filters) + unhidden + transforms))
 
 
 def _group(out_blocks: int, product_bytes: int, input_bytes: int, target: Target) -> int:
     """The largest group that is good, for products of so many bytes for each of its blocks."""
     groups = channel_groups(out_blocks)
-    if not is_wide(target):
-        return max(g for g in groups if g <= NARROW_GROUP)
     room = 0.75 * target.l2_bytes - input_bytes
-    return max((g for g in groups if g <= LARGEST_GROUP and g * product_bytes <= room), default=1)
+    fitting = [g for g in groups if g <= LARGEST_GROUP and g * product_bytes <= room]
+    return max(fitting or [g for g in groups if g <= (1 if is_wide(target) else UNFITTING_GROUP)])
 
 
 def _products(size: Size, parts: int, rows: int, columns: int, target: Target) -> float:
