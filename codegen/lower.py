@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from ..errors import ScheduleError
-from ..schedule.axis import LoopAxis, bound_axes, shared_loop
+from ..schedule.axis import LoopAxis, bound_axes, shared_loop, split_parts, value
 from ..schedule.layout import BlockedLayout
 from ..schedule.schedule import Schedule
 from ..schedule.stage import Prefetching, Stage
@@ -230,13 +230,24 @@ class _Lowering:
             guards += [coordinates[axis.var] >= 0, coordinates[axis.var] < axis.extent]
         for d, axis in enumerate(stage.tensor.axes):
             reader = self.schedule.point_reader(stage, d)
-            if reader is not None and reader[0].region_min is not None:
-                consumer, dimension = reader
-                end = binary(
-                    "add", consumer._resolve(reader[0].region_min[dimension]), consumer.roots[dimension].extent
-                )
-                guards.append(coordinates[axis.var] < end)
+            if reader is not None:
+                guards += [coordinates[axis.var] < end for end in self._reader_ends(stage, *reader)]
         return guards
+
+    def _reader_ends(self, stage: Stage, reader: Stage, dimension: int) -> list[Expr]:
+        """Where what a reader computes of a dimension ends: its own region, and a split of it that is guarded."""
+        root = reader.roots[dimension]
+        begin = const(0) if reader.region_min is None else reader._resolve(reader.region_min[dimension])
+        ends = [] if reader.region_min is None else [binary("add", begin, root.extent)]
+        assert stage.attach is not None
+        inside = reader.leaves[reader.leaves.index(stage.attach[1]) + 1 :]
+        inner = {axis.var for leaf in inside for axis in bound_axes(leaf)}
+        for part in split_parts(root):
+            if part.split is not None and part.split.guarded:
+                start = simplify(binary("add", begin, binary("sub", value(root), value(part))), reader.loop_bounds())
+                if inner.isdisjoint(self.vars(start)):
+                    ends.append(binary("add", start, part.extent))
+        return ends
 
     # ------------------------------------------------------------------ loops
 

@@ -188,7 +188,7 @@ def how(kernel: KernelProfile) -> str:
             sizes.append(f"block {value}x{task.decisions.get('tile_columns', 'all')}")
         elif name == "tile_columns":
             continue
-        elif name == "columns" or "tile" in name:
+        elif "tile" in name:
             label = name.replace("product_tile", "").replace("tile", "").strip("_")
             sizes.append(f"{label} {_value(value)}".strip())
     return " ".join([task.algorithm or "-", *dict.fromkeys(sizes)])

@@ -72,6 +72,13 @@ def value(axis: LoopAxis) -> Expr:
     return binary("floordiv" if fused.fuse.outer is axis else "floormod", value(fused), fused.fuse.inner.extent)
 
 
+def split_parts(axis: LoopAxis) -> list[LoopAxis]:
+    """What an axis was split into, and what that was split into, and so on."""
+    if axis.split is None:
+        return []
+    return [part for half in (axis.split.outer, axis.split.inner) for part in (half, *split_parts(half))]
+
+
 def shared_loop(loop: LoopAxis, by: LoopAxis) -> tuple[LoopAxis, Expr]:
     """The part of a loop that each iteration of another one runs, if they take turns in its iterations; and the value
     of the loop's variable in it."""

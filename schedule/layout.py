@@ -28,7 +28,7 @@ class BlockedLayout:
 
     factors  for each logical dimension, outer factors first
     order    (dimension, part) pairs
-    padding  for each of these, how many elements that nothing uses follow in memory; empty: none anywhere
+    padding  for each of these, how many zeros that nothing uses follow in memory; empty: none anywhere
     """
 
     factors: tuple[tuple[int, ...], ...]
@@ -89,18 +89,22 @@ class BlockedLayout:
         starts = np.cumsum([0] + [len(parts) for parts in split])
         flat = array.reshape([n for parts in split for n in parts])
         turned = flat.transpose([int(starts[d]) + p for d, p in self.order])
+        if any(self.padding):
+            turned = np.pad(turned, [(0, unused) for unused in self.padding])
         out = np.empty(turned.shape, turned.dtype) if out is None else out
         _copy(turned, out)
         return out
 
     def to_json(self) -> dict[str, Any]:
-        return {"factors": [list(f) for f in self.factors], "order": [list(p) for p in self.order]}
+        json: dict[str, Any] = {"factors": [list(f) for f in self.factors], "order": [list(p) for p in self.order]}
+        return {**json, "padding": list(self.padding)} if any(self.padding) else json
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> BlockedLayout:
         return BlockedLayout(
             tuple(tuple(int(f) for f in factors) for factors in data["factors"]),
             tuple((int(d), int(p)) for d, p in data["order"]),
+            tuple(int(p) for p in data.get("padding", ())),
         )
 
 

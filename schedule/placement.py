@@ -169,7 +169,7 @@ class Placement(ScheduleState):
         factors  for each dimension the sizes of the inner parts it is cut into (outer parts first)
         order    (dimension, part) pairs, outermost first; part 0 is what remains of the dimension
         padding  for each entry of order, how many elements are left unused after it, so that what is a power of two
-                 apart does not share the sets of a cache; for intermediates only
+                 apart does not share the sets of a cache, or rows begin at a whole vector
         """
         source = self.tensor(tensor)
         layout = BlockedLayout(
@@ -179,8 +179,6 @@ class Placement(ScheduleState):
         )
         layout.check(source.shape)
         if isinstance(source, Placeholder):
-            if layout.padding:
-                raise ScheduleError(f"transform_layout({source.name}): only intermediates can be padded; leave it out")
             if not source.constant:
                 raise ScheduleError(
                     f"transform_layout({source.name}): only constant inputs can change their layout; use cache_read "

@@ -9,7 +9,7 @@ from ..axis import LoopAxis
 from ..decide import Decider
 from ..schedule import Schedule
 from ..stage import Stage
-from .common import fuse_all, isolate_anchor
+from .common import fuse_all, isolate_anchor, step_cycles, tail_cut, tile_parts
 from .general import general
 from .images import image_axes, image_rank, pack_weights, run_time_weights, unroll_row_of_taps, windows
 from .traffic import is_wide
@@ -28,20 +28,20 @@ def grouped(s: Schedule, d: Decider, target: Target) -> None:
     channels = anchor.shape[-1] // groups
     vectors = -(-channels // lanes)
     _, window_x = windows(anchor)
-    held = vectors if is_wide(target) else 1  # of the weights' vectors, while one element of each column comes
-    room = max(1, (target.vector_registers - 2 - held) // vectors)
-    options = [c for c in range(1, 15) if c <= min(room, window_x.outputs)]
-    columns = d.choose("columns", options, _even_tile(window_x.outputs, options))
+    tiles = _tiles(vectors, window_x.outputs, target)
+    columns, held = d.choose("tile", tiles, _best_tile(tiles, vectors, window_x.outputs, target))
     steps = d.choose("unroll_channels", [1, 2, 4], 1 if is_wide(target) else 2)
 
     n, one, outside, oh, ow, c = image_axes(s, out)
     group, member = s.split(out, c, channels)
+    of_tile, member = s.split(out, member, min(held * lanes, channels), tail="guard")
     ow_o, ow_i = s.split(out, ow, columns, tail="guard")
     outer = [n, one, group, *outside, oh]
-    s.reorder(out, [*outer, ow_o, ow_i, member])
+    s.reorder(out, [*outer, of_tile, ow_o, ow_i, member])
     s.compute_at(conv, out, ow_o)
     s.unroll(out, ow_i)
     _cut_vectors(s, out, member, lanes)
+    s.partition(out, of_tile, tail_cut(channels, member.extent))
     s.partition(out, ow_o, window_x.border_cuts(columns))
     s.parallel(out, fuse_all(s, out, outer))
 
@@ -61,10 +61,33 @@ def grouped(s: Schedule, d: Decider, target: Target) -> None:
     pack_weights(s, anchor, conv, channels, lanes)
 
 
-def _even_tile(extent: int, options: list[int]) -> int:
-    """The widest tile of those that need the fewest steps."""
-    fewest = min(-(-extent // c) for c in options)
-    return min(c for c in options if -(-extent // c) == fewest)
+def _tiles(vectors: int, outputs: int, target: Target) -> list[tuple[int, int]]:
+    """Register tiles (columns, vectors) for a group of so many vectors and a row of so many outputs: the vectors in
+    tiles as even as can be, and one element of each column at a time."""
+    even = sorted({-(-vectors // parts) for parts in range(1, vectors + 1)})
+    return [
+        (columns, held)
+        for held in even
+        for columns in range(1, min(14, outputs) + 1)
+        if columns * held + held + (2 if is_wide(target) else 1) <= target.vector_registers
+    ]
+
+
+def _best_tile(tiles: list[tuple[int, int]], vectors: int, outputs: int, target: Target) -> tuple[int, int]:
+    """The tile that takes least by estimate; with wide vectors of those that hold as much of a group as they can, the
+    narrowest that needs the fewest steps along a row."""
+    if is_wide(target):
+        most = max(held for _, held in tiles)
+        return min((t for t in tiles if t[1] == most), key=lambda t: (-(-outputs // t[0]), t[0]))
+
+    def cost(tile: tuple[int, int]) -> float:
+        return sum(
+            of_columns * of_vectors * step_cycles(columns, held, target)
+            for of_columns, columns in tile_parts(outputs, tile[0])
+            for of_vectors, held in tile_parts(vectors, tile[1])
+        )
+
+    return min(tiles, key=cost)
 
 
 def _cut_vectors(s: Schedule, stage: Stage, axis: LoopAxis, lanes: int) -> None:

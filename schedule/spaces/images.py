@@ -98,7 +98,8 @@ def run_time_weights(s: Schedule, anchor: Compute) -> list[Stage]:
 
 
 def pack_weights(s: Schedule, anchor: Compute, reader: Stage, block: int, lanes: int) -> Source | None:
-    """Lay weights (O, I, *kernel) out in the order of the reads: [O/block][I..][*kernel][I lanes][block].
+    """Lay weights (O, I, *kernel) out in the order of the reads: [O/block][I..][*kernel][I lanes][block], the last
+    padded to whole vectors.
 
     Constant ones when the model is built; others are copied whenever the kernel runs. Returns what is then read.
     """
@@ -113,11 +114,12 @@ def pack_weights(s: Schedule, anchor: Compute, reader: Stage, block: int, lanes:
     else:
         factors, order = [[block], []], [(0, 0), *taps, (1, 0), (0, 1)]
     factors += [[] for _ in taps]
+    padding = [*(0 for _ in order[1:]), -block % lanes] if block % lanes else []
     if isinstance(source, Placeholder) and source.constant:
-        s.transform_layout(source, factors, order)
+        s.transform_layout(source, factors, order, padding)
         return source
     copy = s[source] if isinstance(source, Compute) else s.cache_read(source, [reader])
-    s.transform_layout(copy, factors, order)
+    s.transform_layout(copy, factors, order, padding)
     outputs, inputs, *kernel = copy.leaves
     outer, lane = s.split(copy, outputs, lanes, tail="guard")
     s.reorder(copy, [outer, inputs, *kernel, lane])

@@ -195,6 +195,30 @@ def test_tiles_past_the_end_of_a_block_are_left_out(rows, tile, cuts):
     np.testing.assert_allclose(Function(s, build_kernel(s, target), target)(x), x.sum(1) ** 2, rtol=1e-6)
 
 
+def test_a_stage_ends_where_a_guarded_split_of_its_reader_does():
+    x = te.placeholder((12,), name="x")
+    y = te.compute((12,), lambda i: x[i] * 2.0, name="y")
+    z = te.compute((12,), lambda i: y[i] + 1.0, name="z")
+    s = Schedule(te.workload(z))
+    _, member = s.split("z", "i", 6)
+    tile, _ = s.split("z", member, 4, tail="guard")  # tiles of four and two
+    s.compute_at("y", "z", tile)
+    s.partition("z", tile, [1])
+    assert body(s) == nest("""
+        for i.o in 0..2:
+          stack y: float32[4]
+          for i in 0..4:
+            y[i] = x[i.o * 6 + i] * 2.0
+          for i.i.i in 0..4:
+            z[i.o * 6 + i.i.i] = y[i.i.i] + 1.0
+          stack y: float32[4]
+          for i in 0..2:
+            y[i] = x[i.o * 6 + i + 4] * 2.0
+          for i.i.i in 0..2:
+            z[i.o * 6 + i.i.i + 4] = y[i.i.i] + 1.0
+    """)
+
+
 def test_regions_leave_out_what_a_guarded_split_rounds_up():
     x = te.placeholder((10,), name="x")
     w = te.compute((10,), lambda i: x[i] * 2.0, name="w")

@@ -6,13 +6,14 @@ from luthier.errors import ScheduleError
 from luthier.schedule import BlockedLayout, Schedule, apply_layout
 
 
-def weights_layout() -> BlockedLayout:
-    return BlockedLayout(((8,), (4,), (), ()), ((0, 0), (1, 0), (2, 0), (3, 0), (1, 1), (0, 1)))
+def weights_layout(padding: tuple[int, ...] = ()) -> BlockedLayout:
+    return BlockedLayout(((8,), (4,), (), ()), ((0, 0), (1, 0), (2, 0), (3, 0), (1, 1), (0, 1)), padding)
 
 
 @pytest.mark.parametrize("shape", [(16, 8, 3, 3), (13, 5, 1, 2), (1, 1, 1, 1), (8, 0, 3, 3)])
-def test_apply_places_every_element_where_the_index_map_says(shape):
-    layout = weights_layout()
+@pytest.mark.parametrize("padding", [(), (0, 0, 0, 0, 0, 3), (1, 0, 2, 0, 1, 0)])
+def test_apply_places_every_element_where_the_index_map_says(shape, padding):
+    layout = weights_layout(padding)
     array = np.arange(np.prod(shape), dtype=np.float32).reshape(shape) + 1
     physical = layout.apply(array)
     assert physical.shape == layout.physical_shape(shape)
@@ -23,8 +24,9 @@ def test_apply_places_every_element_where_the_index_map_says(shape):
     assert np.count_nonzero(physical) == array.size
 
 
-def test_layout_survives_json():
-    layout = weights_layout()
+@pytest.mark.parametrize("padding", [(), (0, 0, 0, 1, 0, 3)])
+def test_layout_survives_json(padding):
+    layout = weights_layout(padding)
     assert BlockedLayout.from_json(layout.to_json()) == layout
     array = np.random.default_rng(0).random((16, 8, 3, 3), dtype=np.float32)
     np.testing.assert_array_equal(apply_layout(layout.to_json(), array), layout.apply(array))
@@ -54,13 +56,6 @@ def test_padding_that_does_not_fit_is_an_error(padding):
     d = te.compute((8, 8), lambda i, j: c[i, j], name="D")
     with pytest.raises(ScheduleError, match="padding must be 3 numbers"):
         Schedule(te.workload(d)).transform_layout(c, [[4], []], [(0, 0), (1, 0), (0, 1)], padding)
-
-
-def test_constant_inputs_are_not_padded():
-    w = te.placeholder((8, 8), name="W", constant=True)
-    c = te.compute((8,), lambda i: w[i, 0], name="C")
-    with pytest.raises(ScheduleError, match=r"transform_layout\(W\): only intermediates can be padded"):
-        Schedule(te.workload(c)).transform_layout(w, [[], []], [(1, 0), (0, 0)], [1, 0])
 
 
 def test_only_constant_inputs_change_their_layout():

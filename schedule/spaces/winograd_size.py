@@ -1,0 +1,85 @@
+"""The size of a convolution by Winograd's algorithm: what there is to transform, to multiply and to read.
+
+Cycles are of one full-width multiply-add on one core, as in :mod:`.traffic`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+from ...target import Target
+from ...te.tensor import Compute
+from .traffic import is_wide
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """The problem: images, tiles of m x m outputs, blocks of ``lanes`` channels; groups of equal size.
+
+    taps    rows and columns of the filter
+    """
+
+    m: int
+    taps: int
+    stride: int
+    groups: int
+    images: int
+    tiles_y: int
+    tiles_x: int
+    in_blocks: int
+    out_blocks: int
+    lanes: int
+
+    @staticmethod
+    def of(conv: Compute, m: int) -> Size:
+        n, out_blocks, height, width, lanes = conv.shape
+        in_blocks = conv.inputs()[0].shape[1]
+        taps, stride = (cast(tuple[int, ...], conv.attrs[name])[0] for name in ("kernel", "strides"))
+        groups = cast(int, conv.attrs["groups"])
+        return Size(m, taps, stride, groups, n, -(-height // m), -(-width // m), in_blocks, out_blocks, lanes)
+
+    @property
+    def points(self) -> int:
+        """Sums of products per tile and output channel."""
+        return (self.m + -(-self.taps // self.stride) - 1) ** 2
+
+    @property
+    def inputs(self) -> int:
+        """Values of the transformed input per tile and channel, over all phases: products per tile and channel pair."""
+        return (self.stride * (self.m - 1) + self.taps) ** 2
+
+    @property
+    def tiles(self) -> int:
+        return self.images * self.tiles_y * self.tiles_x
+
+    @property
+    def products(self) -> float:
+        """Cycles of the matrix products."""
+        return self.tiles * self.inputs * self.in_blocks // self.groups * self.lanes * self.out_blocks / 0.93
+
+    @property
+    def input_bytes(self) -> int:
+        """What is read: the pixels that are a tile's own, of all channels."""
+        return self.tiles * self.m**2 * self.in_blocks * self.stride**2 * self.lanes * 4
+
+    @property
+    def image_bytes(self) -> int:
+        """What is read and written."""
+        return self.input_bytes + self.tiles * self.m**2 * self.out_blocks * self.lanes * 4
+
+    @property
+    def transformed_bytes(self) -> int:
+        """Transformed input."""
+        return self.tiles * self.inputs * self.in_blocks * self.lanes * 4
+
+    @property
+    def filter_bytes(self) -> int:
+        """Transformed filter."""
+        return self.inputs * self.in_blocks // self.groups * self.out_blocks * self.lanes**2 * 4
+
+    def transforms(self, target: Target) -> tuple[float, float]:
+        """Cycles of the input's and the output's transforms: loads, two passes of short sums, stores."""
+        spill = 1.0 if self.points <= 36 else 1.9  # more values than registers, twice the code and filter
+        cycles = (5.0 if is_wide(target) else 9.0) * spill * self.tiles
+        return cycles * self.in_blocks * self.inputs, cycles * self.out_blocks * self.points
