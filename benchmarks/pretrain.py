@@ -94,6 +94,10 @@ LAYERS: tuple[Layer, ...] = (
     Conv(128, 128, 28, 3, groups=4),
     Conv(256, 256, 14, 3, groups=8),
     Conv(128, 256, 14, 1, groups=2),
+    *[
+        Conv(c, c, size, 1, groups=groups)
+        for c, size, groups in ((272, 14, 4), (136, 28, 4), (240, 28, 3), (60, 40, 5))
+    ],
     *[Conv(c, c, size, 3, groups=c) for c, size in _DEPTHWISE],
     *[Conv(c, c, size, 3, stride=2, groups=c) for c, size in ((96, 112), (144, 56), (384, 20))],
     *[Conv(c, c, size, 5, groups=c) for c, size in ((240, 28), (672, 14))],

@@ -1,7 +1,7 @@
 """Single layers as models have them, for studies of tuning: a convolution or a matrix product with bias and activation.
 
-They are written as the graph's lowering writes them (channels in blocks of one vector), so that a log made with them
-serves models too.
+They are written as the graph's lowering writes them (channels in blocks of one vector; in one block where groups would
+cut vectors), so that a log made with them serves models too.
 """
 
 from __future__ import annotations
@@ -35,14 +35,18 @@ class Conv:
 
     def workload(self, target: Target) -> Workload:
         lanes = target.lanes()
-        block = lanes if self.channels % lanes == 0 else 0
+        ragged = (
+            any(n // self.groups % lanes for n in (self.channels, self.outputs)) and 1 < self.groups < self.channels
+        )
+        block = self.channels if ragged else lanes if self.channels % lanes == 0 else 0
+        out_block = self.outputs if ragged else lanes
         shape = (
             (1, self.channels // block, self.size, self.size, block) if block else (1, self.channels, *[self.size] * 2)
         )
         x = te.placeholder(shape, name="x")
         weight = (self.outputs, self.channels // self.groups, self.kernel, self.kernel)
         w = te.placeholder(weight, name="w", constant=True)
-        b = te.placeholder((1, -(-self.outputs // lanes), 1, 1, lanes), name="b", constant=True)
+        b = te.placeholder((1, -(-self.outputs // out_block), 1, 1, out_block), name="b", constant=True)
         y = conv(
             x,
             w,
@@ -52,7 +56,7 @@ class Conv:
             in_channels=self.channels,
             out_channels=self.outputs,
             in_block=block,
-            out_block=lanes,
+            out_block=out_block,
         )
         biased = te.compute(
             y.shape, lambda n, co, h, v, ci: y[n, co, h, v, ci] + b[n, co, 0, 0, ci], "biased", tag="injective"
