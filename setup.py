@@ -22,7 +22,7 @@ def version() -> str:
 
 BENCH = ["onnxruntime>=1.17", "openvino>=2024.0", "MNN>=3.6", "ncnn>=1.0.20261020", "pnnx>=20261020", "matplotlib>=3.8"]
 FLEET = ["distributed>=2024.1"]
-TEST = ["setuptools>=65", "pytest>=8.0", "hypothesis>=6.100", "onnxruntime>=1.17", *FLEET]
+TEST = ["setuptools>=65", "pytest>=8.0", "pytest-xdist>=3.5", "hypothesis>=6.100", "onnxruntime>=1.17", *FLEET]
 DEV = [*TEST, "mypy>=1.13", "ruff>=0.8", "import-linter>=2.1", "build>=1.0", "playwright>=1.40"]
 
 setup(
