@@ -29,7 +29,7 @@ from .common import (
 from .images import blocks_of_channels, has_constant_weights, image_rank, reads_an_input, windows
 from .row_taps import row_taps_cycles
 from .strassen_cost import strassen_cycles
-from .traffic import is_wide, memory_rate
+from .traffic import is_wide, memory_rate, stays_in_l3
 from .winograd_cost import estimated_cycles
 from .winograd_size import Size
 
@@ -109,10 +109,15 @@ def winograd_margin(size: Size, target: Target) -> float:
     """How much faster than the direct space Winograd's algorithm must be by the estimate.
 
     A large filter comes from memory in a model. With narrow vectors, of which there are few, what large transforms take
-    is underestimated, most where the one back has many points.
+    is underestimated where it does, and with a stride, most where the transform back has many points.
     """
-    large = 1.1 if is_wide(target) else 1.4 if size.points > 36 else 1.2
-    return large if size.inputs > 49 else 1.05
+    if size.inputs <= 49:
+        return 1.05
+    if is_wide(target):
+        return 1.1
+    if size.stride == 1 and stays_in_l3(size.filter_bytes, target, alone=True):
+        return 1.05
+    return 1.4 if size.points > 36 else 1.2
 
 
 def direct_cycles(anchor: Compute, target: Target) -> float:
@@ -171,7 +176,8 @@ def gains_copied(anchor: Compute, target: Target) -> bool:
     data = anchor.inputs()[0]
     if is_wide(target) or not blocks_of_channels(anchor) or not flat.applies(anchor, int(reads_an_input(anchor))):
         return False
-    inputs, outputs = (x.shape[1] * x.shape[-1] for x in (data, anchor))
+    groups = cast(int, anchor.attrs.get("groups", 1))
+    inputs, outputs = (x.shape[1] * x.shape[-1] // groups for x in (data, anchor))
     return inputs >= LEAST_COPIED and outputs >= LEAST_OUTPUTS
 
 
