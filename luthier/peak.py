@@ -9,6 +9,7 @@ single readings of the former, for comparisons in turn: a core's rate changes wi
 from __future__ import annotations
 
 import time
+from math import prod
 
 import numpy as np
 
@@ -22,6 +23,8 @@ from .runtime.profile import Peaks
 from .target import Target
 from .te.expr import ExprLike, Var, as_expr
 
+STREAMS = (1, 8)
+"""At how many places at once memory is read: some cores read more with one, others with several."""
 CHAINS = 12
 """Independent accumulators: more than latency (4) times units (2), fewer than the 16 registers of AVX2."""
 STEPS = 1 << 17
@@ -53,14 +56,22 @@ def fma_peak(target: Target, repeats: int = 40) -> float:
 
 
 def read_peak(target: Target, size_bytes: int = 1 << 28, repeats: int = 5) -> float:
-    """Bytes per second that all ``target.threads`` read from memory together; ``size_bytes`` exceeds the caches."""
+    """Bytes per second that all ``target.threads`` read from memory together; ``size_bytes`` exceeds the caches.
+
+    Each thread reads its share from one place on, or from several at once, whichever is faster.
+    """
     lanes, threads = target.lanes(), target.threads
-    rows = size_bytes // (4 * lanes * CHAINS * threads)
-    x = empty_aligned((threads, rows, CHAINS, lanes), np.dtype(np.float32))
-    x.fill(1.0)
-    out = empty_aligned((threads, CHAINS, lanes), np.dtype(np.float32))
-    best_s = _best(_load(_read_loop(lanes, threads, rows), target), [x], [out], threads, repeats)
-    return x.nbytes / best_s
+    values = empty_aligned((size_bytes // 4,), np.dtype(np.float32))
+    values.fill(1.0)
+    rates = []
+    for streams in STREAMS:
+        shape = threads, streams, CHAINS // streams or 1, lanes
+        rows = values.size // prod(shape)
+        x = values[: rows * prod(shape)].reshape(threads, streams, rows, *shape[2:])
+        out = empty_aligned(shape, values.dtype)
+        best_s = _best(_load(_read_loop(x.shape), target), [x], [out], threads, repeats)
+        rates.append(x.nbytes / best_s)
+    return max(rates)
 
 
 def _fma_loop(lanes: int, threads: int, steps: int = STEPS) -> Function:
@@ -78,17 +89,23 @@ def _fma_loop(lanes: int, threads: int, steps: int = STEPS) -> Function:
     return Function("fma_peak", (x, out), 1, _loop(thread, threads, "parallel", Alloc(acc, body)))
 
 
-def _read_loop(lanes: int, threads: int, rows: int) -> Function:
-    """acc[c] += x[row, c] over all rows of a thread's share."""
-    x = Buffer("x", (threads, rows, CHAINS, lanes), "float32")
-    out = Buffer("out", (threads, CHAINS, lanes), "float32")
-    acc = Buffer("acc", (CHAINS, lanes), "float32", "register")
-    chain, lane, row, thread = Var("c"), Var("l"), Var("row"), Var("t")
-    update = Store(acc, (chain, lane), acc[chain, lane] + x[thread, row, chain, lane])
+def _read_loop(shape: tuple[int, ...]) -> Function:
+    """acc[stream, c] += x[stream, row, c] over all rows of a thread's share; ``shape`` is that of x."""
+    threads, streams, rows, chains, lanes = shape
+    x = Buffer("x", shape, "float32")
+    out = Buffer("out", (threads, streams, chains, lanes), "float32")
+    acc = Buffer("acc", (streams, chains, lanes), "float32", "register")
+    stream, chain, lane, row, thread = Var("s"), Var("c"), Var("l"), Var("row"), Var("t")
+
+    def tile(body: Stmt) -> For:
+        return _loop(stream, streams, "unroll", _loop(chain, chains, "unroll", _loop(lane, lanes, "vectorize", body)))
+
+    at = stream, chain, lane
+    update = Store(acc, at, acc[stream, chain, lane] + x[thread, stream, row, chain, lane])
     body = seq(
-        _tile(chain, lane, lanes, Store(acc, (chain, lane), as_expr(0.0))),
-        _loop(row, rows, "serial", _tile(chain, lane, lanes, update)),
-        _tile(chain, lane, lanes, Store(out, (thread, chain, lane), acc[chain, lane])),
+        tile(Store(acc, at, as_expr(0.0))),
+        _loop(row, rows, "serial", tile(update)),
+        tile(Store(out, (thread, *at), acc[stream, chain, lane])),
     )
     return Function("read_peak", (x, out), 1, _loop(thread, threads, "parallel", Alloc(acc, body)))
 

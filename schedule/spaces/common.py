@@ -13,11 +13,13 @@ from ...te.expr import Call, Reduce, walk
 from ..axis import LoopAxis
 from ..schedule import Schedule
 from ..stage import Stage
-from .traffic import is_wide, l2_rate, memory_rate
+from .traffic import PerCore, is_double, is_wide, l2_rate, memory_rate, starts_two
 
 NEAR_BYTES = 4096
 """How far to ask ahead in weights that are read once."""
 
+UNHIDDEN = PerCore(0.0, 0.05, 0.0)
+"""The share of the way from the second-level cache that is not hidden behind the arithmetic."""
 
 NEAR_PANEL = 0.3
 """The share of the first-level cache that a panel of weights may take and still be found there by every tile."""
@@ -187,6 +189,8 @@ def step_cycles(points: int, vectors: int, target: Target, broadcasts: float | N
     """
     fma, loads = points * vectors, points + vectors
     broadcasts = points if broadcasts is None else broadcasts
+    if is_double(target):
+        return max(fma, 1.4 * loads, 8.0) + 0.5 * broadcasts + 0.5 * vectors
     if is_wide(target):
         return max(fma, loads / 1.5, 4.0) + 0.02 * points + 0.12 * vectors
     return max(fma, 1.25 * loads, 8.0) + 0.45 * broadcasts + 0.15 * vectors
@@ -195,17 +199,22 @@ def step_cycles(points: int, vectors: int, target: Target, broadcasts: float | N
 def panel_cycles(vectors: int, panel_bytes: int, target: Target) -> float:
     """Cycles in which a step's ``vectors`` of weights come from a panel of that size, which each tile reads from end to
     end: from the second-level cache if it fits there, else from further away. Small ones stay in the first-level cache,
-    which counts where narrow vectors are multiplied so fast that the second one holds them up."""
-    if not is_wide(target) and panel_bytes <= NEAR_PANEL * target.l1_bytes:
+    which counts where vectors are multiplied so fast that the second one holds them up."""
+    if starts_two(target) and panel_bytes <= NEAR_PANEL * target.l1_bytes:
         return 0.0
     rate = l2_rate(target) if panel_bytes < 0.7 * target.l2_bytes else memory_rate(target.with_threads(1))
     return vectors * target.vector_bits / 8 / rate
 
 
 def step_from_panel(points: int, vectors: int, panel_bytes: int, target: Target) -> float:
-    """:func:`step_cycles`, or what its weights take to come from a panel, where narrow vectors wait for them."""
-    waiting = 0.0 if is_wide(target) else panel_cycles(vectors, panel_bytes, target)
-    return max(step_cycles(points, vectors, target), waiting)
+    """:func:`step_cycles`, or what its weights take to come from a panel, where a core waits for them."""
+    waiting = panel_cycles(vectors, panel_bytes, target) if starts_two(target) else 0.0
+    return overlapped(step_cycles(points, vectors, target), waiting, target)
+
+
+def overlapped(cycles: float, waiting: float, target: Target) -> float:
+    """The cycles of a step together with what its weights take to come, most of which happens meanwhile."""
+    return max(cycles, waiting) + UNHIDDEN.of(target) * min(cycles, waiting)
 
 
 def default_unroll(accumulators: int, target: Target, taps: int = 1) -> int:
@@ -215,4 +224,6 @@ def default_unroll(accumulators: int, target: Target, taps: int = 1) -> int:
     if not is_wide(target) and taps == 1:
         return 4
     share = accumulators / target.vector_registers
+    if is_double(target) and taps == 1:
+        return 2 if share >= 0.3 else 4
     return 1 if share >= 0.6 else 2 if share >= 0.3 else 4

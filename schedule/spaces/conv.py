@@ -29,12 +29,12 @@ from .conv_cost import (
     default_algorithm,
     default_channel_unroll,
     default_order,
+    default_prefetch,
     default_sum_block,
     flat_windows,
     gains_copied,
     gains_flat,
     may_sum_in_blocks,
-    prefers_prefetch,
     reads_packed,
     strassen_levels,
     sum_blocks,
@@ -57,7 +57,11 @@ from .images import (
 )
 from .prologue import PLACES, Sizes, choose_block, divide, find_prologue, place_in_block
 from .strassen import strassen
+from .traffic import is_double
 from .winograd import winograd
+
+PREFETCHES: list[bool | str] = [False, True, "shared"]
+"""Whether a register tile asks for the next panel of weights, or for its part of that."""
 
 
 @register("conv1d", "conv2d", "conv3d")
@@ -129,7 +133,7 @@ def direct(
 
     blocked = blocks_of_channels(anchor)
     packed = prologue is not None and reads_packed(copies, window_y, target)
-    ahead = blocked and d.choose("prefetch", [False, True], not packed and prefers_prefetch(anchor, target))
+    ahead = blocked and d.choose("prefetch", PREFETCHES, not packed and default_prefetch(anchor, target))
 
     total = None
     if may_sum_in_blocks(anchor, lanes) and conv.body is conv.tensor.body:
@@ -183,11 +187,11 @@ def direct(
     innermost = parallel if shared[-1] is outer[-1] else outer[-1]
     s.parallel(out, parallel)
 
-    if d.choose("prefetch_operands", [False, True], True):
+    if d.choose("prefetch_operands", [False, True], not is_double(target)):
         for source in out.inputs():
             if source not in (conv.tensor, total and total.tensor) and source.shape == anchor.shape:
                 s.prefetch(out, source, innermost, 0)
-    if d.choose("prefetch_output", [False, True], True):
+    if d.choose("prefetch_output", [False, True], not is_double(target)):
         s.prefetch(out, out, innermost, 0)
 
     unroll_rows = taps_unrolled == "xy" or (rows > 1 and window_y.has_border())
@@ -198,7 +202,9 @@ def direct(
                 s.prefetch(conv, source, reduced[0], 1, blocks)
     weights = pack_weights(s, anchor, conv, vectors * lanes, lanes)
     if ahead and weights is not None:
-        s.prefetch(conv, weights, reduced[-1], prod(a.extent for a in reduced))
+        of_panel = inner[1 + inner.index(co_o) :]
+        share = max(of_panel, key=lambda a: a.extent) if ahead == "shared" and not total else None
+        s.prefetch(conv, weights, reduced[-1], prod(a.extent for a in reduced), share=share)
 
 
 def taps_of_rows(s: Schedule, d: Decider, target: Target, out: Stage, conv: Stage) -> None:

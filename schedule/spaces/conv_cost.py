@@ -17,9 +17,9 @@ from ...te.ops.winograd import applies, tile_sizes
 from ...te.tensor import Compute
 from ..algorithms import allows
 from .common import (
-    NEAR_PANEL,
     Window,
     default_unroll,
+    overlapped,
     panel_cycles,
     register_tiles,
     step_cycles,
@@ -29,15 +29,24 @@ from .common import (
 from .images import blocks_of_channels, has_constant_weights, image_rank, reads_an_input, windows
 from .row_taps import row_taps_cycles
 from .strassen_cost import strassen_cycles
-from .traffic import is_wide, memory_rate, stays_in_l3
+from .traffic import PerCore, is_double, is_wide, memory_rate, starts_two, stays_in_l3
 from .winograd_cost import estimated_cycles
 from .winograd_size import Size
 
 STRASSEN = ["strassen", "strassen2"]
 """Algorithms by the levels of Strassen's."""
 
-FLAT_GAIN = 0.96
+FLAT_GAIN = PerCore(0.96, 1.001, 0.96)
 """The share of the time row by row below which pixels are numbered in one dimension: less is within the estimate."""
+
+NEAR_SUMS = PerCore(0.6, 0.8, 0.6)
+"""The share of the first-level cache that the weights of a partial sum may take."""
+
+FAR_PANEL = PerCore(0.0, 0.04, 0.25)
+"""The share of the second-level cache that the weights of a tile of a 1x1 may take before sums in blocks pay."""
+
+FEW_PIXELS = 100
+"""Pixels up to which reading weights from memory takes a quarter of the time that they are multiplied in."""
 
 LEAST_COPIED, LEAST_OUTPUTS = 128, 64
 """Channels of an image, and of the output, from which on copying it block by block pays."""
@@ -72,9 +81,9 @@ def default_sum_block(extents: Sequence[int], vectors: int, target: Target) -> i
     enough from the second-level cache, unless they take much of it."""
     blocks, *rest = extents
     each = prod(rest) * vectors * target.vector_bits // 8
-    near = 2 * NEAR_PANEL * target.l1_bytes
+    near = NEAR_SUMS.of(target) * target.l1_bytes
     pointwise, panel = prod(rest[:-1]) == 1, blocks * each
-    if is_wide(target) or (panel < target.l2_bytes // 4 if pointwise else panel <= near):
+    if not starts_two(target) or panel <= (FAR_PANEL.of(target) * target.l2_bytes if pointwise else near):
         return 0
     return max((n for n in sum_blocks(blocks) if n * each <= near), default=0)
 
@@ -82,16 +91,7 @@ def default_sum_block(extents: Sequence[int], vectors: int, target: Target) -> i
 @lru_cache(maxsize=256)
 def default_algorithm(anchor: Compute, algorithms: tuple[str, ...], target: Target) -> str:
     """The algorithm of which the estimate expects the least time."""
-    steps = 1
-    for axis in anchor.reduce_axes:
-        steps *= axis.extent
-    vectors = anchor.elements // target.lanes()
-    weight_bytes = steps * anchor.shape[1] * anchor.shape[-1] * 4
-    on_image = 1.0  # taps on padding are skipped
-    for window in windows(anchor):
-        on_image *= window.share_inside()
-    products = vectors * steps / 0.98 if is_wide(target) else direct_cycles(anchor, target) * steps
-    direct = max(products * on_image, weight_bytes / memory_rate(target.with_threads(1)))
+    direct = direct_estimate(anchor, target)
     costs = {"direct": direct / target.threads}
     for name in algorithms[1:]:
         if name == "row_taps":
@@ -103,6 +103,16 @@ def default_algorithm(anchor: Compute, algorithms: tuple[str, ...], target: Targ
         size = Size.of(anchor, int(name.removeprefix("winograd")))
         costs[name] = winograd_margin(size, target) * estimated_cycles(size, target)
     return min(costs, key=lambda name: costs[name])
+
+
+def direct_estimate(anchor: Compute, target: Target) -> float:
+    """Cycles of the direct space on one core, or of reading the weights where that takes longer."""
+    steps = prod(axis.extent for axis in anchor.reduce_axes)
+    vectors = anchor.elements // target.lanes()
+    weight_bytes = steps * anchor.shape[1] * anchor.shape[-1] * 4
+    on_image = prod(window.share_inside() for window in windows(anchor))  # taps on padding are skipped
+    products = direct_cycles(anchor, target) * steps if starts_two(target) else vectors * steps / 0.98
+    return max(products * on_image, weight_bytes / memory_rate(target.with_threads(1)))
 
 
 def winograd_margin(size: Size, target: Target) -> float:
@@ -167,7 +177,7 @@ def gains_flat(window_y: Window, window_x: Window, channel_tiles: int, anchor: C
         _, (rows, columns, vectors) = tile_options(y, x, channel_tiles, anchor, target)
         return _tile_cost((rows, columns, vectors), y, x, channel_tiles, anchor, target)
 
-    return cost(*flat_windows(window_y, window_x)) < FLAT_GAIN * cost(window_y, window_x)
+    return cost(*flat_windows(window_y, window_x)) < FLAT_GAIN.of(target) * cost(window_y, window_x)
 
 
 def gains_copied(anchor: Compute, target: Target) -> bool:
@@ -214,16 +224,23 @@ def _tile_cost(
     for count_y, y in tile_parts(window_y.outputs, rows):
         for count_x, x in tile_parts(window_x.outputs, columns):
             for count_v, v in tile_parts(channel_tiles, vectors):
-                cycles = max(step_cycles(y * x, v, target, y * window_x.loads(x)), load_cycles * v / vectors)
+                step = step_cycles(y * x, v, target, y * window_x.loads(x))
+                cycles = overlapped(step, load_cycles * v / vectors, target)
                 total += count_y * count_x * count_v * (cycles + 0.6)
     bodies = len(window_x.border_cuts(columns)) + 1
     bodies *= len(window_y.border_cuts(rows)) + 1 if rows > 1 else 1
     return total * (1 + 0.002 * bodies)
 
 
-def prefers_prefetch(anchor: Compute, target: Target) -> bool:
-    """Whether the weights are too large to be at hand when the kernel runs."""
-    return 4 * prod(anchor.inputs()[-1].shape) > target.l2_bytes // 2
+def default_prefetch(anchor: Compute, target: Target) -> bool | str:
+    """Whether the weights are too large to be at hand when the kernel runs. A core that asks for them by itself does so
+    in time unless little is done with them."""
+    if 4 * prod(anchor.inputs()[-1].shape) <= target.l2_bytes // 2:
+        return False
+    if not is_double(target):
+        return True
+    window_y, window_x = windows(anchor)
+    return "shared" if window_y.outputs * window_x.outputs <= FEW_PIXELS else False
 
 
 def default_channel_unroll(anchor: Compute, points: int, vectors: int, target: Target) -> int:

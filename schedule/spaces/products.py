@@ -14,11 +14,15 @@ from ..axis import LoopAxis
 from ..schedule import Schedule
 from ..stage import Stage
 from .common import NEAR_BYTES, default_unroll, mark_tile, tail_cut
-from .traffic import is_wide
+from .traffic import is_double, is_wide
 
 AHEAD = ["none", "near", "panel", "shared"]
 """What each register tile asks for of the filter: nothing, the next lines, the next panel, or its part of that. All
 tiles of a block read one panel: if the first asks for all of the next one, it waits for memory, the others do not."""
+
+FEW_PIECES = 28
+"""Pieces, of two register tiles, up to which a core that has asked for the next lines by itself had better ask for the
+next panel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +46,10 @@ def default_steps(accumulators: int, target: Target) -> int:
     return min(2 if is_wide(target) else 4, default_unroll(accumulators, target))
 
 
-def default_ahead(target: Target) -> str:
-    """What to prefetch of a filter that comes from memory."""
+def default_ahead(pieces: int, target: Target) -> str:
+    """What to prefetch of a filter that comes from memory, for so many pieces of the image in a block."""
+    if is_double(target):
+        return "shared" if pieces <= FEW_PIECES else "near"
     return "panel" if is_wide(target) else "shared"
 
 

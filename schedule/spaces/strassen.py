@@ -77,7 +77,7 @@ def choose(d: Decider, size: Size, target: Target) -> Choice:
     group = d.choose("channel_group", groups, groups[0])
     unrolled = [1, 2, 4] if points * vectors <= SMALL_TILE or not is_wide(target) else [1, 2]
     steps = d.choose("unroll_channels", unrolled, default_steps(points * vectors, target))
-    ahead = d.choose("prefetch", AHEAD, default_ahead(target))
+    ahead = d.choose("prefetch", AHEAD, default_ahead(cells, target))
     input_ahead = d.choose("prefetch_input", [0, 4], 0)
     operands_ahead = d.choose("prefetch_operands", [False, True], True)
     output_ahead = d.choose("prefetch_output", [False, True], True)

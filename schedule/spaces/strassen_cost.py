@@ -16,10 +16,10 @@ from ...te.ops.strassen import PRODUCTS
 from ...te.tensor import Compute
 from .common import equal_parts, equal_shares, register_tiles, step_from_panel, tile_parts, tile_vectors
 from .products import channel_groups
-from .traffic import is_wide, l3_rate, memory_rate
+from .traffic import PerCore, l3_rate, memory_rate
 from .winograd_cost import UNHIDDEN
 
-INPUT_CYCLES, OUTPUT_CYCLES = 4.0, 1.6
+INPUT_CYCLES, OUTPUT_CYCLES = PerCore(4.0, 8.0, 4.0), PerCore(1.6, 3.2, 1.6)
 """What a vector of a sum of the image, or of a product, costs besides the multiplications."""
 
 SECOND_LEVEL = 0.7
@@ -38,9 +38,9 @@ CROWDED = 0.1
 WIDE = 0.02
 """How much longer a register tile takes for each vector of channels beyond the first."""
 
-MARGIN, NARROW_MARGIN = (1.01, 1.03), (1.5, 1.5)
+MARGINS = PerCore(1.01, 1.25, 1.5), PerCore(1.03, 1.4, 1.5)
 """By level, how much faster than the direct products the estimate must be: sums need memory, and neighbours do too.
-With narrow vectors, the sums take more of the instructions that a core starts, and seldom pay."""
+They take more of the instructions that a core starts where it starts two multiply-adds in a cycle, and seldom pay."""
 
 LEAST_CELLS, GOOD_CELLS, MOST_CELLS = 4, 7, (32, 16)
 """A block's products are to stay in the first-level cache: measured, larger blocks than these, by level, were slower on
@@ -119,8 +119,7 @@ class Plan:
 
 def strassen_cycles(conv: Compute, levels: int, target: Target) -> float:
     """Estimated cycles of the whole convolution, by the best plan, and the margin."""
-    margin = MARGIN if is_wide(target) else NARROW_MARGIN
-    return margin[levels - 1] * best_plan(Size.of(conv, levels), target).cycles
+    return MARGINS[levels - 1].of(target) * best_plan(Size.of(conv, levels), target).cycles
 
 
 def cell_options(size: Size) -> list[int]:
@@ -198,9 +197,9 @@ def _plan(size: Size, cells: int, parts: int, tile: tuple[int, int], target: Tar
     products = size.products * size.in_blocks * size.lanes * size.images * parts * full * share
     far = 1.0 if size.read_bytes + size.written_bytes <= target.l2_bytes else FAR
     doublings = log2(max(1.0, size.products * cells * group * size.lanes * 4 / NEAR_BYTES))
-    of_output = OUTPUT_CYCLES + DOUBLING_CYCLES * min(doublings, MOST_DOUBLINGS)
+    of_output = OUTPUT_CYCLES.of(target) + DOUBLING_CYCLES * min(doublings, MOST_DOUBLINGS)
     sums = size.products * size.images * size.cells * share * far * SECOND_LEVEL ** (size.levels - 1)
-    sums *= INPUT_CYCLES * size.in_blocks * parts + of_output * size.out_blocks
+    sums *= INPUT_CYCLES.of(target) * size.in_blocks * parts + of_output * size.out_blocks
     crowded = size.sums_bytes(cells) / (0.8 * target.l2_bytes) - 1.0
     products *= 1.0 + CROWDED * min(max(crowded, 0.0), 1.0)
     memory = memory_rate(target.with_threads(min(parts, target.threads)))  # one reads for all
@@ -211,5 +210,5 @@ def _plan(size: Size, cells: int, parts: int, tile: tuple[int, int], target: Tar
     of_parts = min(-(-taken // (blocks // size.images)), parts)  # each is read for the first time once
     cycles = of_parts * max(products / taken, first) + (taken - of_parts) * max(products / taken, again)
     extra = 1.0 - 4**size.levels / size.products  # of what is read, beyond what the direct products read
-    cycles += UNHIDDEN * extra * of_parts * first
+    cycles += UNHIDDEN.of(target) * extra * of_parts * first
     return Plan(cells, parts, tile, group, cycles + sums)

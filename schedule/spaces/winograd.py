@@ -21,9 +21,13 @@ from ..schedule import Schedule
 from ..stage import Stage
 from .common import fuse_all, mark_tile, tail_cut
 from .products import AHEAD, Tile, channel_groups, default_ahead, default_steps, multiply, prefetch_filter
+from .traffic import is_double
 from .winograd_cost import best_plan, column_options, part_options, row_options
 from .winograd_size import Size
 from .winograd_tiles import tile_options
+
+LEAST_TILES = 8
+"""Tiles of a block from which on there is time to ask for the next panel of the filter."""
 
 LONGEST_UNROLLED = 8
 """Points of an input transform of which all lines have code of their own: 20 KB of it for 11 points, and no faster."""
@@ -66,7 +70,8 @@ def choose(d: Decider, size: Size, target: Target) -> Choice:
     groups = channel_groups(size.out_blocks // parts, vectors)
     group = d.choose("channel_group", groups, max((g for g in groups if g <= plan.group), default=groups[0]))
     steps = d.choose("unroll_channels", [1, 2, 4], default_steps(points * vectors, target))
-    ahead = d.choose("prefetch", AHEAD, default_ahead(target) if block * columns >= 8 else "none")
+    enough = block * columns >= LEAST_TILES or is_double(target)
+    ahead = d.choose("prefetch", AHEAD, default_ahead(block * columns, target) if enough else "none")
     input_ahead = d.choose("prefetch_input", [0, 2, 4, 8], 4 if size.image_bytes > target.l2_bytes else 0)
     return Choice(whole, parts, block, columns, Tile(points, vectors, steps, ahead), group, input_ahead)
 

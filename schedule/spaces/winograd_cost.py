@@ -9,38 +9,41 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from math import ceil
+from math import ceil, log2
 
 from ...target import Target
 from .common import equal_parts
 from .products import channel_groups
-from .traffic import foreign_rate, is_wide, l3_rate, memory_rate, stays_in_l3
+from .traffic import PerCore, foreign_rate, l3_rate, memory_rate, starts_two, stays_in_l3
 from .winograd_size import Size
 from .winograd_tiles import tile_options
 
 BARRIER_CYCLES = 4000
-UNHIDDEN, NARROW_UNHIDDEN = 0.2, 0.3
+UNHIDDEN = PerCore(0.2, 0.6, 0.3)
 """Share of the time for reading the filter that prefetches do not hide, or of the time for the products where that is
-less: narrow vectors wait for memory longer, and what they ask of it comes at a lower rate while they multiply."""
+less: cores that start two multiply-adds in a cycle wait for memory longer, and what they ask of it comes at a lower
+rate while they multiply."""
 
 STAYING = 0.75
 """How much less the transforms cost where blocks and filter fit in the second-level cache together."""
 
-WHOLE_DOUBT, NARROW_DOUBT, FOREIGN_DOUBT = 1.1, 1.35, 1.25
-"""How much longer it takes than estimated to transform the whole input first: on one thread, with narrow vectors, and
-on several threads, each of which reads what others wrote; that took up to half of the time of a layer when cores were
+WHOLE_DOUBT, FOREIGN_DOUBT = PerCore(1.1, 1.2, 1.35), 1.25
+"""How much longer it takes than estimated to transform the whole input first: on one thread, and at least on
+several threads, each of which reads what others wrote; that took up to half of the time of a layer when cores were
 far from each other."""
 
 LARGEST_GROUP, UNFITTING_GROUP = 6, 8
 """Blocks of output channels in a group. Where none fits in the second-level cache beside the transformed input, that is
 read from further away, once for each group: with narrow vectors, 8 take 3 to 9 % less time than 2."""
 
-CROWDING, NARROW_CROWDING = (0.3, 1.0), (0.05, 3.0)
+CROWDING, MOST_CROWDED, DOUBLING = PerCore(0.3, 0.0, 0.05), PerCore(1.0, 0.0, 3.0), PerCore(0.0, 0.2, 0.0)
 """How much longer products take where what a block uses is twice the second-level cache, and up to how many times that
-counts. Narrow vectors take 28 tiles as fast as 14 and up to 100 nearly so: the filter is read less often."""
+counts. Narrow vectors take 28 tiles as fast as 14 and up to 100 nearly so: the filter is read less often. On Emerald
+Rapids, each doubling beyond an eighth of that cache costs: 64 channels at 56 x 56 took 1.14, 1.28 and 1.4 times as long
+with 28, 56 and 98 tiles as with 14."""
 
-NARROW_STEPS = 0.87
-"""What narrow vectors take for a step of their products, of what the estimate of register tiles says of it alone."""
+STEPS = PerCore(1.0, 0.9, 0.87)
+"""What a step of the products takes, of what the estimate of register tiles says of it alone."""
 
 NARROWEST = 7
 """Tiles of a row in a block, at least: the filter is read again for each block."""
@@ -126,7 +129,7 @@ def _plan(size: Size, whole: bool, parts: int, rows: int, columns: int, target: 
             near = stays_in_l3(all_bytes, target)
             rate = l3 if near else memory_rate(target.with_threads(1))
             transforms += 0.7 * (groups * share + 1.0 / threads) * all_bytes / rate
-        alone = WHOLE_DOUBT if is_wide(target) else NARROW_DOUBT
+        alone = WHOLE_DOUBT.of(target)
         doubt = alone if threads == 1 else max(alone, FOREIGN_DOUBT)
     else:
         taken = -(-blocks * parts // threads)  # of the blocks' parts
@@ -138,14 +141,15 @@ def _plan(size: Size, whole: bool, parts: int, rows: int, columns: int, target: 
         of_input, of_output = size.transforms(target)
         transforms = (of_input * min(1.0, parts * share) + of_output * share) * (STAYING if stays else 1.0)
         transforms += (1.0 - 1.0 / parts) * size.input_bytes / foreign_rate(target)
-        if not is_wide(target) and not stays_in_l3(input_bytes, target):  # read again for each group of channels
+        if starts_two(target) and not stays_in_l3(input_bytes, target):  # read again for each group of channels
             transforms += size.out_blocks / group * share * size.transformed_bytes / memory
         doubt = 1.0
-    slower, most = CROWDING if is_wide(target) else NARROW_CROWDING
-    crowded = slower * min(max(used_bytes / (0.8 * target.l2_bytes) - 1.0, 0.0), most)
+    over = max(used_bytes / (0.8 * target.l2_bytes) - 1.0, 0.0)
+    crowded = CROWDING.of(target) * min(over, MOST_CROWDED.of(target))
+    crowded += DOUBLING.of(target) * log2(max(8 * used_bytes / target.l2_bytes, 1.0))
     again = 0.1 / group  # the transformed input is read again for each group
     products = _products(size, parts, rows, columns, target) * share * (1.0 + crowded + again)
-    unhidden = UNHIDDEN * filters if is_wide(target) else NARROW_UNHIDDEN * min(products, filters)
+    unhidden = UNHIDDEN.of(target) * (min(products, filters) if starts_two(target) else filters)
     return Plan(whole, parts, rows, columns, group, doubt * (max(products, filters) + unhidden + transforms))
 
 
@@ -154,12 +158,12 @@ def _group(out_blocks: int, product_bytes: int, input_bytes: int, target: Target
     groups = channel_groups(out_blocks)
     room = 0.75 * target.l2_bytes - input_bytes
     fitting = [g for g in groups if g <= LARGEST_GROUP and g * product_bytes <= room]
-    return max(fitting or [g for g in groups if g <= (1 if is_wide(target) else UNFITTING_GROUP)])
+    return max(fitting or [g for g in groups if g <= (UNFITTING_GROUP if starts_two(target) else 1)])
 
 
 def _products(size: Size, parts: int, rows: int, columns: int, target: Target) -> float:
-    """Cycles of all products; with narrow vectors of the best register tile, which may be ragged in such blocks."""
-    if is_wide(target):
+    """Cycles of all products; where a core starts two, of the best register tile, ragged ones included."""
+    if not starts_two(target):
         return size.products
     steps = tile_options(size, parts, rows, columns, target)[2] * size.images * parts
-    return NARROW_STEPS * steps * size.inputs * size.in_blocks // size.groups * size.lanes
+    return STEPS.of(target) * steps * size.inputs * size.in_blocks // size.groups * size.lanes

@@ -10,7 +10,10 @@ from typing import cast
 
 from ...target import Target
 from ...te.tensor import Compute
-from .traffic import is_wide
+from .traffic import PerCore
+
+VECTOR = PerCore(5.0, 8.0, 9.0)
+"""What the transforms take for a vector of the transformed input, or of a product."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,5 +84,5 @@ class Size:
     def transforms(self, target: Target) -> tuple[float, float]:
         """Cycles of the input's and the output's transforms: loads, two passes of short sums, stores."""
         spill = 1.0 if self.points <= 36 else 1.9  # more values than registers, twice the code and filter
-        cycles = (5.0 if is_wide(target) else 9.0) * spill * self.tiles
+        cycles = VECTOR.of(target) * spill * self.tiles
         return cycles * self.in_blocks * self.inputs, cycles * self.out_blocks * self.points

@@ -7,10 +7,14 @@ from functools import lru_cache
 
 from ...target import Target
 from .common import register_tiles, step_from_panel, tile_parts, tile_vectors
+from .traffic import PerCore
 from .winograd_size import Size
 
 LOAD_COST = 0.04
 """How much longer products take with one load for each multiply-add than with none."""
+
+PREFETCH = PerCore(0.0, 1.0, 0.0)
+"""What it costs to ask for a vector of the filter ahead of time."""
 
 
 @lru_cache(maxsize=4096)
@@ -47,7 +51,7 @@ def _cost(tile: tuple[int, int], parts: int, rows: int, columns: int, size: Size
     panel_bytes = size.in_blocks // size.groups * size.lanes * vectors * size.lanes * 4
 
     def step(p: int, v: int) -> float:
-        return step_from_panel(p, v, panel_bytes, target) + 0.6
+        return step_from_panel(p, v, panel_bytes, target) + PREFETCH.of(target) * v + 0.6
 
     loads = 1.0 + LOAD_COST * (points + vectors) / (points * vectors)
     return loads * sum(

@@ -250,9 +250,10 @@ def test_the_loops_of_the_peak_compute_what_they_say():
     out = np.zeros((threads, CHAINS, lanes), np.float32)
     interpret(_fma_loop(lanes, threads, steps=5), [x, out], threads)
     np.testing.assert_array_equal(out, np.full_like(out, 1 - 0.5**6))  # a = a / 2 + 1 / 2, from 1 / 2, five times
-    data = np.random.default_rng(0).integers(0, 9, (threads, rows, CHAINS, lanes)).astype(np.float32)
-    interpret(_read_loop(lanes, threads, rows), [data, out], threads)
-    np.testing.assert_array_equal(out, data.sum(axis=1))
+    data = np.random.default_rng(0).integers(0, 9, (threads, 2, rows, 3, lanes)).astype(np.float32)
+    sums = np.zeros((threads, 2, 3, lanes), np.float32)
+    interpret(_read_loop(data.shape), [data, sums], threads)
+    np.testing.assert_array_equal(sums, data.sum(axis=2))
 
 
 def test_peaks_are_plausible():
