@@ -2,7 +2,7 @@
 
     python -m benchmarks.pretrain collect --log pretrain.db --budget 25m     # once for each number of threads, quietly
     python -m benchmarks.pretrain collect --log pretrain.db --budget 10m --threads 2
-    python -m benchmarks.pretrain train --log pretrain.db                    # tuner/pretrained/wide or /narrow
+    python -m benchmarks.pretrain train --log pretrain.db                    # into tuner/pretrained
     python -m benchmarks.pretrain train --log pretrain.db --begin tuner/pretrained/wide  # with the trees of another one
 
 Collecting measures a batch of each layer: its default schedule first, then by turns random candidates and those of

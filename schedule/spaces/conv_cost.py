@@ -124,7 +124,7 @@ def winograd_margin(size: Size, target: Target) -> float:
     if size.inputs <= 49:
         return 1.05
     if is_wide(target):
-        return 1.1
+        return 1.25 if is_double(target) and size.filter_bytes > target.l2_bytes else 1.1
     if size.stride == 1 and stays_in_l3(size.filter_bytes, target, alone=True):
         return 1.05
     return 1.4 if size.points > 36 else 1.2

@@ -29,7 +29,7 @@ class PerCore(NamedTuple):
         return self.narrow if not is_wide(target) else self.double if is_double(target) else self.wide
 
 
-MEMORY, L3 = PerCore(7.0, 2.3, 1.8), PerCore(14.0, 4.6, 5.0)
+MEMORY, L3 = PerCore(7.0, 2.8, 1.8), PerCore(14.0, 4.6, 5.0)
 L2, FOREIGN = PerCore(24.0, 12.0, 5.5), PerCore(4.0, 2.0, 2.0)
 SHARED = PerCore(0.3, 0.5, 0.3)
 """How much longer reading from memory takes for each other core that reads too."""

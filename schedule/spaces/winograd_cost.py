@@ -19,7 +19,7 @@ from .winograd_size import Size
 from .winograd_tiles import tile_options
 
 BARRIER_CYCLES = 4000
-UNHIDDEN = PerCore(0.2, 0.6, 0.3)
+UNHIDDEN = PerCore(0.2, 0.2, 0.3)
 """Share of the time for reading the filter that prefetches do not hide, or of the time for the products where that is
 less: cores that start two multiply-adds in a cycle wait for memory longer, and what they ask of it comes at a lower
 rate while they multiply."""
@@ -36,13 +36,13 @@ LARGEST_GROUP, UNFITTING_GROUP = 6, 8
 """Blocks of output channels in a group. Where none fits in the second-level cache beside the transformed input, that is
 read from further away, once for each group: with narrow vectors, 8 take 3 to 9 % less time than 2."""
 
-CROWDING, MOST_CROWDED, DOUBLING = PerCore(0.3, 0.0, 0.05), PerCore(1.0, 0.0, 3.0), PerCore(0.0, 0.2, 0.0)
+CROWDING, MOST_CROWDED, DOUBLING = PerCore(0.3, 0.0, 0.05), PerCore(1.0, 0.0, 3.0), PerCore(0.0, 0.1, 0.0)
 """How much longer products take where what a block uses is twice the second-level cache, and up to how many times that
 counts. Narrow vectors take 28 tiles as fast as 14 and up to 100 nearly so: the filter is read less often. On Emerald
 Rapids, each doubling beyond an eighth of that cache costs: 64 channels at 56 x 56 took 1.14, 1.28 and 1.4 times as long
 with 28, 56 and 98 tiles as with 14."""
 
-STEPS = PerCore(1.0, 0.9, 0.87)
+STEPS = PerCore(1.0, 0.8, 0.87)
 """What a step of the products takes, of what the estimate of register tiles says of it alone."""
 
 NARROWEST = 7

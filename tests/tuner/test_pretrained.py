@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,9 +53,10 @@ def test_what_other_tasks_taught_counts_with_what_was_measured_of_the_task():
     assert np.corrcoef(known - new, features[:, 3])[0, 1] < -0.5
 
 
-def test_machines_with_wide_vectors_have_a_model_of_their_own():
-    folders = [folder_for(named_target(name)) for name in ("x86-64-v2", "x86-64-v3", "x86-64-v4")]
-    assert folders == [FOLDERS["narrow"], FOLDERS["narrow"], FOLDERS["wide"]]
+def test_each_kind_of_core_has_a_model_of_its_own():
+    named = [named_target(name) for name in ("x86-64-v2", "x86-64-v3", "x86-64-v4")]
+    folders = [folder_for(t) for t in (*named, replace(named[2], cpu="sapphirerapids"))]
+    assert folders == [FOLDERS["narrow"], FOLDERS["narrow"], FOLDERS["wide"], FOLDERS["double"]]
 
 
 @pytest.fixture
