@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import TuningError
+from ..schedule.spaces.traffic import stays_in_l3
 from ..target import Target
 from .candidate import Candidate
 from .cpu import Cores
@@ -219,7 +220,7 @@ class Bench:
 
     def _is_cold(self, task: TuningTask) -> bool:
         """Whether the model's constants leave the caches from one inference to the next."""
-        return task.constants_bytes > self.target.l3_bytes // 2
+        return not stays_in_l3(task.constants_bytes, self.target, alone=True)
 
     def _time(self, task: TuningTask, job: TimeJob) -> Outcome:
         """Load on one core, then time on those that the target has."""

@@ -14,6 +14,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ..schedule.spaces.traffic import stays_in_l3
 from ..target import Target
 from .candidate import Candidate
 from .search import Searcher
@@ -85,7 +86,7 @@ class TaskScheduler:
     def __init__(self, tasks: Sequence[TaskProgress], target: Target, stop_below: float = 0.01) -> None:
         self.tasks, self.stop_below = list(tasks), stop_below
         flops_per_cycle = 2.0 * target.fma_units * target.lanes()
-        self._l3_bytes = target.l3_bytes
+        self._target = target
         self._flops_per_s = flops_per_cycle * ASSUMED_CLOCK_HZ * max(target.threads, 1)
 
     def next(self) -> TaskProgress | None:
@@ -153,7 +154,7 @@ class TaskScheduler:
         tell that no cache holds."""
         done = [o for o in self.tasks if math.isfinite(o.best_s)]
         flops_per_s = max([self._flops_per_s, *(o.task.workload.flops / o.best_s for o in done)])
-        large = [o for o in done if o.task.workload.bytes_moved > self._l3_bytes]
+        large = [o for o in done if not stays_in_l3(o.task.workload.bytes_moved // 2, self._target, alone=True)]
         bytes_per_s = max((o.task.workload.bytes_moved / o.best_s for o in large), default=ASSUMED_BYTES_PER_S)
         return t.task.workload.flops / flops_per_s, t.task.workload.bytes_moved / bytes_per_s
 

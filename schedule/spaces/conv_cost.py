@@ -17,6 +17,7 @@ from ...te.ops.winograd import applies, tile_sizes
 from ...te.tensor import Compute
 from ..algorithms import allows
 from .common import (
+    PREFETCH,
     Window,
     default_unroll,
     overlapped,
@@ -72,7 +73,7 @@ def may_sum_in_blocks(anchor: Compute, lanes: int) -> bool:
 
 def sum_blocks(blocks: int) -> list[int]:
     """Of how many blocks of input channels a partial sum may be; 0: of all of them, in one sum."""
-    return [0, *(n for n in (2, 4, 8, 16, 32, 64) if n < blocks and blocks % n == 0)]
+    return [0, *(n for n in (2, 4, 6, 8, 9, 12, 16, 32, 64) if n < blocks and blocks % n == 0)]
 
 
 def default_sum_block(extents: Sequence[int], vectors: int, target: Target) -> int:
@@ -220,13 +221,14 @@ def _tile_cost(
         extents[0] = each
     load_cycles = panel_cycles(vectors, prod(extents) * vectors * target.vector_bits // 8, target)
 
+    asking = PREFETCH.of(target) if default_prefetch(anchor, target) else 0.0
     total = 0.0
     for count_y, y in tile_parts(window_y.outputs, rows):
         for count_x, x in tile_parts(window_x.outputs, columns):
             for count_v, v in tile_parts(channel_tiles, vectors):
                 step = step_cycles(y * x, v, target, y * window_x.loads(x))
                 cycles = overlapped(step, load_cycles * v / vectors, target)
-                total += count_y * count_x * count_v * (cycles + 0.6)
+                total += count_y * count_x * count_v * (cycles + asking * v + 0.6)
     bodies = len(window_x.border_cuts(columns)) + 1
     bodies *= len(window_y.border_cuts(rows)) + 1 if rows > 1 else 1
     return total * (1 + 0.002 * bodies)

@@ -16,7 +16,7 @@ from ...te.ops.strassen import PRODUCTS
 from ...te.tensor import Compute
 from .common import equal_parts, equal_shares, register_tiles, step_from_panel, tile_parts, tile_vectors
 from .products import channel_groups
-from .traffic import PerCore, l3_rate, memory_rate
+from .traffic import PerCore, l3_rate, memory_rate, stays_in_l3
 from .winograd_cost import UNHIDDEN
 
 INPUT_CYCLES, OUTPUT_CYCLES = PerCore(4.0, 8.0, 4.0), PerCore(1.6, 3.2, 1.6)
@@ -204,8 +204,8 @@ def _plan(size: Size, cells: int, parts: int, tile: tuple[int, int], target: Tar
     products *= 1.0 + CROWDED * min(max(crowded, 0.0), 1.0)
     memory = memory_rate(target.with_threads(min(parts, target.threads)))  # one reads for all
     first, again = (
-        size.filter_bytes / parts / (l3_rate(target) if size.filter_bytes < near else memory)
-        for near in (target.l2_bytes, target.l3_bytes // 2)
+        size.filter_bytes / parts / (l3_rate(target) if near else memory)
+        for near in (size.filter_bytes < target.l2_bytes, stays_in_l3(size.filter_bytes, target, alone=True))
     )
     of_parts = min(-(-taken // (blocks // size.images)), parts)  # each is read for the first time once
     cycles = of_parts * max(products / taken, first) + (taken - of_parts) * max(products / taken, again)

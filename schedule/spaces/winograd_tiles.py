@@ -6,15 +6,11 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from ...target import Target
-from .common import register_tiles, step_from_panel, tile_parts, tile_vectors
-from .traffic import PerCore
+from .common import PREFETCH, register_tiles, step_from_panel, tile_parts, tile_vectors
 from .winograd_size import Size
 
 LOAD_COST = 0.04
 """How much longer products take with one load for each multiply-add than with none."""
-
-PREFETCH = PerCore(0.0, 1.0, 0.0)
-"""What it costs to ask for a vector of the filter ahead of time."""
 
 
 @lru_cache(maxsize=4096)
