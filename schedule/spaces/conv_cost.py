@@ -43,6 +43,9 @@ FLAT_GAIN = PerCore(0.96, 1.001, 0.96)
 NEAR_SUMS = PerCore(0.6, 0.8, 0.6)
 """The share of the first-level cache that the weights of a partial sum may take."""
 
+PARTIAL_SUM = PerCore(0.0, 8.0, 0.0)
+"""What it costs to load and store an accumulator around a partial sum."""
+
 FAR_PANEL = PerCore(0.0, 0.04, 0.25)
 """The share of the second-level cache that the weights of a tile of a 1x1 may take before sums in blocks pay."""
 
@@ -217,8 +220,10 @@ def _tile_cost(
     """
     rows, columns, vectors = tile
     extents = [axis.extent for axis in anchor.reduce_axes]
+    partial = 0.0  # what an accumulator costs in a step
     if may_sum_in_blocks(anchor, target.lanes()) and (each := default_sum_block(extents, vectors, target)):
         extents[0] = each
+        partial = PARTIAL_SUM.of(target) / prod(extents)
     load_cycles = panel_cycles(vectors, prod(extents) * vectors * target.vector_bits // 8, target)
 
     asking = PREFETCH.of(target) if default_prefetch(anchor, target) else 0.0
@@ -228,7 +233,7 @@ def _tile_cost(
             for count_v, v in tile_parts(channel_tiles, vectors):
                 step = step_cycles(y * x, v, target, y * window_x.loads(x))
                 cycles = overlapped(step, load_cycles * v / vectors, target)
-                total += count_y * count_x * count_v * (cycles + asking * v + 0.6)
+                total += count_y * count_x * count_v * (cycles + asking * v + partial * y * x * v + 0.6)
     bodies = len(window_x.border_cuts(columns)) + 1
     bodies *= len(window_y.border_cuts(rows)) + 1 if rows > 1 else 1
     return total * (1 + 0.002 * bodies)

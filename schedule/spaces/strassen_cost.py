@@ -17,7 +17,6 @@ from ...te.tensor import Compute
 from .common import equal_parts, equal_shares, register_tiles, step_from_panel, tile_parts, tile_vectors
 from .products import channel_groups
 from .traffic import PerCore, l3_rate, memory_rate, stays_in_l3
-from .winograd_cost import UNHIDDEN
 
 INPUT_CYCLES, OUTPUT_CYCLES = PerCore(4.0, 8.0, 4.0), PerCore(1.6, 3.2, 1.6)
 """What a vector of a sum of the image, or of a product, costs besides the multiplications."""
@@ -32,13 +31,16 @@ the first-level cache, beside what the multiplications read."""
 FAR = 1.4
 """How much more sums and products cost where the images do not fit the second-level cache."""
 
+UNHIDDEN = PerCore(0.2, 0.5, 0.3)
+"""Share of the time for reading sums of weights beyond the weights themselves that the products do not hide."""
+
 CROWDED = 0.1
 """How much longer products take where the sums of a block take twice the room that the second-level cache has."""
 
 WIDE = 0.02
 """How much longer a register tile takes for each vector of channels beyond the first."""
 
-MARGINS = PerCore(1.01, 1.25, 1.5), PerCore(1.03, 1.4, 1.5)
+MARGINS = PerCore(1.01, 1.04, 1.5), PerCore(1.03, 1.3, 1.5)
 """By level, how much faster than the direct products the estimate must be: sums need memory, and neighbours do too.
 They take more of the instructions that a core starts where it starts two multiply-adds in a cycle, and seldom pay."""
 
