@@ -57,7 +57,7 @@ class Tripwire(MemoryDatabase):
 
 def session(fleet, task, host, log, trials=TRIALS, patience=HASTY, **options):
     measurer = FleetMeasurer(fleet.url, host, patience=patience, **options)
-    settings = {"search": "random", "cost_model": "random", "progress": False}
+    settings = {"search": "random", "cost_model": "random", "progress": False, "stop_below": 0.0}
     return tune([task], log=log, target=host, trials=trials, measurer=measurer, **settings)
 
 

@@ -125,7 +125,7 @@ class TestRoles:
 
     def test_constants_are_cold_where_the_model_exceeds_the_caches(self, matmul, host):
         with Measurer(host, builders=1) as m:
-            for constants, cold in ((0, False), (host.l3_bytes // 2, False), (host.l3_bytes, True)):
+            for constants, cold in ((0, False), (host.l3_bytes // 8, False), (host.l3_bytes, True)):
                 assert m._bench._is_cold(replace(matmul, constants_bytes=constants)) == cold
 
     def test_a_batch_is_built_as_one_by_one(self, matmul, host):

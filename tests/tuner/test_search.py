@@ -105,7 +105,7 @@ class TestLongCode:
         sizes = {"in_channels": 64, "out_channels": 64, "in_block": 16, "out_block": 16, "strides": [1, 1]}
         task = TuningTask(te.workload(conv(x, w, pads=[2] * 4, **sizes), [x, w]), "5x5", 1)
         for name in ("random", "descent", "evolutionary"):
-            first, *others = make_searcher(name, context(task, wide)).propose(30)
+            first, *others = make_searcher(name, context(task, wide)).propose(48)
             usual = code_bytes(first.features)
             assert first.decisions["algorithm"] == "winograd4" and usual > MOST_CODE_BYTES
             sizes = [code_bytes(c.features) for c in others if c.decisions["algorithm"] == "winograd4"]
