@@ -31,7 +31,7 @@ the first-level cache, beside what the multiplications read."""
 FAR = 1.4
 """How much more sums and products cost where the images do not fit the second-level cache."""
 
-UNHIDDEN = PerCore(0.2, 0.5, 0.3)
+UNHIDDEN = PerCore(0.2, 0.5, 0.2)
 """Share of the time for reading sums of weights beyond the weights themselves that the products do not hide."""
 
 CROWDED = 0.1

@@ -1,14 +1,16 @@
 """Every space, under every kind of decider, computes what the workload says (against the NumPy evaluator)."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from schedules import Choosing, arrays_for, check, check_loops
-from targets import TARGETS, runnable
+from targets import TARGETS, runnable, starting_two
 from workloads import conv_nd, conv_relu, matmul, pool_nd, softmax
 
 from luthier import te
+from luthier.codegen.detect import named_target
 from luthier.codegen.lower import lower
 from luthier.codegen.nodes import Alloc, If, walk_stmts
 from luthier.runtime.function import build
@@ -69,6 +71,43 @@ WORKLOADS = {
 @pytest.mark.parametrize("target", TARGETS)
 def test_default_schedules(name, target):
     check(instantiate(WORKLOADS[name], Default(), TARGETS[target]), TARGETS[target])
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_default_schedules_where_cores_start_two_multiply_adds(name):
+    check(instantiate(WORKLOADS[name], Default(), starting_two()), starting_two())
+
+
+@pytest.mark.parametrize("streams", [1, 2, 4, 8])
+@pytest.mark.parametrize("rows", [1, 2])
+def test_products_of_few_rows_read_panels_at_several_places(streams, rows):
+    target = TARGETS["x86-64-v4"]
+    for columns, depth in ((128, 9), (300, 40), (37, 1)):
+        workload = matmul(rows, columns, depth, constant=True)
+        for ahead in ("none", "near"):
+            schedule = instantiate(workload, Choosing(tile=[rows, 8], streams=streams, prefetch=ahead), target)
+            assert schedule.decisions["streams"] == streams
+            check(schedule, target, 2)
+
+
+def test_large_products_of_one_row_read_panels_at_several_places_by_default():
+    """Where a core has more lines under way then: of 4 MB, say, but not of what the second-level cache holds."""
+    target = replace(named_target("x86-64-v4"), cpu="emeraldrapids", l2_bytes=2 << 20)
+    large, small = (instantiate(matmul(1, n, 1024, constant=True), Default(), target).decisions for n in (1024, 256))
+    assert (large["tile"], large["streams"], small["streams"]) == ([1, 8], 8, 1)
+    usual = instantiate(matmul(1, 1024, 1024, constant=True), Default(), named_target("x86-64-v4")).decisions
+    assert usual["streams"] == 1
+
+
+@pytest.mark.parametrize("order", ["channels", "rows"])
+@pytest.mark.parametrize("size", [(4, 9), (1, 1), (3, 2)])
+def test_register_tiles_share_the_prefetch_of_weights(order, size):
+    target = TARGETS["x86-64-v4"]
+    for kernel in (1, 3):
+        workload = conv_relu(size=size, channels=32, outputs=48, kernel=(kernel, kernel), pad=kernel // 2)
+        schedule = instantiate(workload, Choosing(algorithm="direct", prefetch="shared", order=order), target)
+        assert schedule.decisions["prefetch"] == "shared"
+        check(schedule, target, 2)
 
 
 @pytest.mark.parametrize("name", [name for name in WORKLOADS if "conv" in name or "depthwise" in name])
