@@ -20,7 +20,7 @@ from typing import NoReturn, TextIO, TypeAlias
 
 from . import __version__
 from .accuracy import ACCURACIES
-from .cli_values import count, duration, fraction, input_file, shape
+from .cli_values import count, duration, fraction, input_file, shape, with_negative_values
 from .errors import Error, InternalError
 
 INTERRUPTED = 130
@@ -32,7 +32,7 @@ _HOW_TO_REPORT = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; ``argv`` defaults to the process's arguments."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parser().parse_args(with_negative_values(sys.argv[1:] if argv is None else argv))
     module, function = arguments.command
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning

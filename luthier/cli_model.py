@@ -139,7 +139,9 @@ def _load(path: Path) -> Array | dict[str, Array]:
         loaded = np.load(path, allow_pickle=False)
         return dict(loaded.items()) if isinstance(loaded, np.lib.npyio.NpzFile) else np.asarray(loaded)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+        raise InputError(
+            f"{path}: cannot be read: {error.strerror or error}; give a file written by numpy.save"
+        ) from None
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: is not a NumPy file of numbers ({error}); write it with numpy.save") from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from .errors import Error
@@ -15,6 +16,18 @@ MOST_THREADS = 4096
 
 class UsageError(Error):
     """A combination of arguments that cannot be carried out."""
+
+
+def with_negative_values(argv: Sequence[str]) -> list[str]:
+    """Join ``--budget -5s`` to ``--budget=-5s``: argparse takes what begins with a dash for an option, and says of the
+    one before that it has no value, not what is wrong with the value."""
+    joined: list[str] = []
+    for text in argv:
+        if re.match(r"-[0-9]", text) and joined and re.fullmatch(r"--[a-z-]+", joined[-1]):
+            joined[-1] += f"={text}"
+        else:
+            joined.append(text)
+    return joined
 
 
 def count(text: str) -> int:

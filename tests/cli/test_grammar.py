@@ -37,6 +37,8 @@ def test_help_loads_no_heavy_module():
         (["tune"], "required: MODEL"),
         (["tune", "m.onnx", "--budget", "0s"], "leaves no time"),
         (["tune", "m.onnx", "--budget", "soon"], "is not a time"),
+        (["tune", "m.onnx", "--budget", "-5s"], "'-5s' is not a time; write it as 90s"),
+        (["tune", "m.onnx", "--threads", "-2"], "'-2' is not a positive whole number"),
         (["tune", "m.onnx", "--trials", "0"], "positive whole number"),
         (["tune", "m.onnx", "--trials", "5", "--budget", "5s"], "not allowed with"),
         (["tune", "m.onnx", "--threads", "-1"], "positive whole number"),

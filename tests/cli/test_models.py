@@ -79,7 +79,7 @@ def test_input_files_that_are_none(luthier, tiny, tmp_path):
     np.save("objects.npy", np.array([{}], object), allow_pickle=True)
     np.savez("two.npz", a=np.zeros(1), b=np.zeros(1))
     for value, message in {
-        "x=none.npy": "none.npy: cannot be read",
+        "x=none.npy": "none.npy: cannot be read: No such file or directory; give a file written by numpy.save",
         "x=text.npy": "text.npy: is not a NumPy file of numbers",
         "x=objects.npy": "objects.npy: is not a NumPy file of numbers",
         "x=two.npz": "holds several arrays",
