@@ -18,7 +18,7 @@ from .traffic import PerCore, is_double, is_wide, l2_rate, memory_rate, starts_t
 NEAR_BYTES = 4096
 """How far to ask ahead in weights that are read once."""
 
-PREFETCH = PerCore(0.0, 1.0, 0.0)
+PREFETCH = PerCore(0.0, 2.0, 0.0)
 """What it costs a step to ask for a vector of weights ahead of time."""
 
 UNHIDDEN = PerCore(0.0, 0.05, 0.0)

@@ -43,7 +43,7 @@ FLAT_GAIN = PerCore(0.96, 1.001, 0.96)
 NEAR_SUMS = PerCore(0.6, 0.8, 0.6)
 """The share of the first-level cache that the weights of a partial sum may take."""
 
-PARTIAL_SUM = PerCore(0.0, 8.0, 0.0)
+PARTIAL_SUM = PerCore(0.0, 4.0, 0.0)
 """What it costs to load and store an accumulator around a partial sum."""
 
 FAR_PANEL = PerCore(0.0, 0.04, 0.25)

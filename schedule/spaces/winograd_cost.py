@@ -27,7 +27,7 @@ rate while they multiply."""
 STAYING = 0.75
 """How much less the transforms cost where blocks and filter fit in the second-level cache together."""
 
-WHOLE_DOUBT, FOREIGN_DOUBT = PerCore(1.1, 1.2, 1.35), 1.25
+WHOLE_DOUBT, FOREIGN_DOUBT = PerCore(1.1, 1.2, 1.35), PerCore(1.25, 1.6, 1.25)
 """How much longer it takes than estimated to transform the whole input first: on one thread, and at least on
 several threads, each of which reads what others wrote; that took up to half of the time of a layer when cores were
 far from each other."""
@@ -42,7 +42,7 @@ counts. Narrow vectors take 28 tiles as fast as 14 and up to 100 nearly so: the 
 Rapids, each doubling beyond an eighth of that cache costs: 64 channels at 56 x 56 took 1.14, 1.28 and 1.4 times as long
 with 28, 56 and 98 tiles as with 14."""
 
-STEPS = PerCore(1.0, 0.8, 0.87)
+STEPS = PerCore(1.0, 0.77, 0.87)
 """What a step of the products takes, of what the estimate of register tiles says of it alone."""
 
 NARROWEST = 7
@@ -130,7 +130,7 @@ def _plan(size: Size, whole: bool, parts: int, rows: int, columns: int, target: 
             rate = l3 if near else memory_rate(target.with_threads(1))
             transforms += 0.7 * (groups * share + 1.0 / threads) * all_bytes / rate
         alone = WHOLE_DOUBT.of(target)
-        doubt = alone if threads == 1 else max(alone, FOREIGN_DOUBT)
+        doubt = alone if threads == 1 else max(alone, FOREIGN_DOUBT.of(target))
     else:
         taken = -(-blocks * parts // threads)  # of the blocks' parts
         share = min(1.0, taken * block_tiles / (parts * size.tiles))
