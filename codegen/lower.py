@@ -20,7 +20,6 @@ from typing import TypeAlias
 
 from ..errors import ScheduleError
 from ..schedule.axis import LoopAxis, bound_axes, shared_loop, split_parts, value
-from ..schedule.layout import BlockedLayout
 from ..schedule.schedule import Schedule
 from ..schedule.stage import Prefetching, Stage
 from ..te import dtype as dt
@@ -42,16 +41,12 @@ from ..te.expr import (
 )
 from ..te.expr import conjuncts as split_conjuncts
 from ..te.simplify import simplify
-from ..te.tensor import Compute, Placeholder, Source
-from ..te.workload import Frame
+from ..te.tensor import Placeholder
 from .combiners import combine, identity
 from .in_place import in_place_pairs
-from .nodes import LINE_BYTES, Alloc, Barrier, Buffer, For, Function, If, Let, Prefetch, Seq, Stmt, Store, seq
-from .nodes import Scope as BufferScope
+from .nodes import LINE_BYTES, Alloc, Barrier, Buffer, For, Function, If, Let, Prefetch, Seq, Stmt, seq
 from .scope import Scope, narrowed, ranges
-
-STACK_LIMIT_BYTES = 32 * 1024
-"""Larger buffers of an attached stage live in the thread's scratch memory."""
+from .storage import Storage
 
 L2_CACHE = 2
 """Prefetched lines go there: a panel is as large as the first-level cache, which holds the one in use."""
@@ -74,11 +69,9 @@ def lower_preparation(schedule: Schedule, source: Placeholder, name: str) -> Fun
 Body: TypeAlias = Callable[[Scope, Guards], Stmt]
 
 
-class _Lowering:
+class _Lowering(Storage):
     def __init__(self, schedule: Schedule) -> None:
-        self.schedule = schedule
-        self.memory: dict[Source, Buffer] = {}
-        self.thread: dict[Stage, Buffer] = {}  # one for all pieces of a loop: they run one after another
+        super().__init__(schedule)
         self._vars: dict[Expr, frozenset[Var]] = {}
 
     def vars(self, e: Expr) -> frozenset[Var]:
@@ -91,9 +84,9 @@ class _Lowering:
     def function(self, name: str) -> Function:
         """The kernel: every stage that is not precomputed."""
         s = self.schedule
-        inputs = [self._input(p) for p in s.workload.inputs]
+        inputs = [self.input(p) for p in s.workload.inputs]
         stages = [x for x in s.live_stages() if not x.precomputed]
-        shared = self._root_buffers(stages, s.workload.outputs)
+        shared = self.root_buffers(stages, s.workload.outputs)
         outputs = tuple(self.memory[t] for t in s.workload.outputs)
         body = self._root_nests(stages)
         return Function(
@@ -106,43 +99,11 @@ class _Lowering:
         assert result is not None
         stages = self.schedule.stages_precomputed_for(result)
         self.memory[source] = Buffer(source.name, source.shape, source.dtype, "param")
-        shared = self._root_buffers(stages, (result.tensor,))
+        shared = self.root_buffers(stages, (result.tensor,))
         body = self._root_nests(stages)
         return Function(
             name, (self.memory[source], self.memory[result.tensor]), 1, body, shared, tuple(self.thread.values())
         )
-
-    def _input(self, source: Placeholder) -> Buffer:
-        """The parameter for an input: in the layout that the schedule gave it, or what was precomputed from it."""
-        stand_in = self.schedule.precomputed_for(source)
-        if stand_in is not None:
-            self.memory[stand_in.tensor] = self._buffer(stand_in, "param")
-            return self.memory[stand_in.tensor]
-        layout = self.schedule.layouts.get(source)
-        shape = layout.physical_shape(source.shape) if layout else source.shape
-        self.memory[source] = Buffer(source.name, shape, source.dtype, "param")
-        return self.memory[source]
-
-    def _root_buffers(self, stages: Sequence[Stage], outputs: Sequence[Compute]) -> tuple[Buffer, ...]:
-        """Give every root stage a buffer; returns those that are scratch memory."""
-        shared: list[Buffer] = []
-        for stage in stages:
-            if stage.attach is None:
-                output = any(stage.tensor is t for t in outputs)
-                buffer = self.memory[stage.tensor] = self._buffer(stage, "param" if output else "shared")
-                if not output:
-                    shared.append(buffer)
-        return tuple(shared)
-
-    def _buffer(self, stage: Stage, scope: BufferScope) -> Buffer:
-        frame = self._frame(stage.tensor) if scope == "param" else None
-        if frame is not None:
-            return Buffer(stage.name, frame.shape, stage.tensor.dtype, scope)
-        shape = stage.layout.physical_shape(stage.tensor.shape) if stage.layout else stage.tensor.shape
-        return Buffer(stage.name, shape, stage.tensor.dtype, scope)
-
-    def _frame(self, source: Source) -> Frame | None:
-        return self.schedule.workload.frames.get(source) if isinstance(source, Compute) else None
 
     def _root_nests(self, stages: Sequence[Stage]) -> Stmt:
         nests: list[Stmt] = []
@@ -163,13 +124,13 @@ class _Lowering:
         scope = replace(scope, values={**scope.values, **single})
         coordinates = stage.coordinates()
         guards = stage.split_guards() + self._domain_guards(stage, coordinates)
-        target = self._locate(stage.tensor, [coordinates[a.var] for a in stage.tensor.axes], scope)
+        target = self.locate(stage.tensor, [coordinates[a.var] for a in stage.tensor.axes], scope)
         leaves = stage.leaves
         if not isinstance(stage.body, Reduce):
             value = substitute(stage.body, coordinates)
 
             def nest(value: Expr) -> Stmt:
-                return self.loops(stage, leaves, scope, guards, lambda sc, _: self._store(target, value, sc))
+                return self.loops(stage, leaves, scope, guards, lambda sc, _: self.store(target, value, sc))
 
             condition, under_it = self._unswitched(value, scope) if stage.unswitched else (None, value)
             return nest(value) if condition is None else If(condition, nest(under_it), nest(value))
@@ -184,12 +145,12 @@ class _Lowering:
         nothing = const(identity(body.combiner, body.dtype), body.dtype)
 
         def start(sc: Scope, _: Guards) -> Stmt:
-            return self._store(target, nothing, sc)
+            return self.store(target, nothing, sc)
 
         def update(sc: Scope, _: Guards) -> Stmt:
             buffer, indices = target
             old = Read(buffer, indices, buffer.dtype)
-            return self._store(target, combine(body.combiner, old, term), sc)
+            return self.store(target, combine(body.combiner, old, term), sc)
 
         def both(sc: Scope, left: Guards) -> Stmt:
             nest = self.loops(stage, spatial, sc, left, start, attached=False)
@@ -385,7 +346,7 @@ class _Lowering:
                     )
             extents = tuple(r.extent for r in p.roots)
             shape = p.layout.physical_shape(extents) if p.layout else extents
-            kind = self._scope_of(p, shape)
+            kind = self.scope_of(p, shape)
             buffer = self.thread.get(p) or Buffer(p.name, shape, p.tensor.dtype, kind)
             if kind == "thread":
                 self.thread[p] = buffer
@@ -397,14 +358,6 @@ class _Lowering:
         for buffer in reversed(allocated):
             result = Alloc(buffer, result)
         return result
-
-    def _scope_of(self, stage: Stage, shape: tuple[int, ...]) -> BufferScope:
-        if stage.scope != "auto":
-            return stage.scope
-        size = dt.size_bytes(stage.tensor.dtype)
-        for n in shape:
-            size *= n
-        return "stack" if size <= STACK_LIMIT_BYTES else "thread"
 
     def _prefetches(self, stage: Stage, leaf: LoopAxis, inner: Sequence[LoopAxis], scope: Scope) -> Stmt:
         """What a loop asks for ahead of time: a line for each vector read, at each point of the loops inside."""
@@ -433,7 +386,7 @@ class _Lowering:
             loops[0] = part
 
         def one(sc: Scope, _: Guards) -> Stmt:
-            place = self._located(substitute(wanted, sc.values), sc)
+            place = self.located(substitute(wanted, sc.values), sc)
             assert isinstance(place, Read) and isinstance(place.source, Buffer)
             return Prefetch(place.source, tuple(substitute(i, ahead) for i in place.indices), L2_CACHE, write)
 
@@ -443,49 +396,6 @@ class _Lowering:
         """Whether a loop runs along the last dimension of a row-major tensor alone, which is no more than a line."""
         assert isinstance(read, Read)
         source = read.source
-        if self._layout(source) is not None or LINE_BYTES % (source.shape[-1] * dt.size_bytes(source.dtype)):
+        if self.layout(source) is not None or LINE_BYTES % (source.shape[-1] * dt.size_bytes(source.dtype)):
             return False
         return not any(leaf.var in self.vars(i) for i in read.indices[:-1])
-
-    # ------------------------------------------------------------------ memory
-
-    def _locate(self, source: Source, coordinates: Sequence[Expr], scope: Scope) -> tuple[Buffer, tuple[Expr, ...]]:
-        """The buffer that holds a tensor, and the indices of a coordinate in it."""
-        if source in scope.buffers:
-            buffer, origin = scope.buffers[source]
-            indices = tuple(binary("sub", c, o) for c, o in zip(coordinates, origin, strict=True))
-        elif source in self.memory:
-            buffer, indices = self.memory[source], tuple(coordinates)
-            frame = self._frame(source)
-            if frame is not None:
-                indices = tuple(binary("add", c, b) for c, b in zip(indices, frame.begin, strict=True))
-        else:
-            raise ScheduleError(
-                f"{source.name} is read where it is not available: the stage is computed inside a loop that does not "
-                "surround all of its readers"
-            )
-        layout = self._layout(source)
-        return buffer, layout.physical_indices(indices) if layout else indices
-
-    def _layout(self, source: Source) -> BlockedLayout | None:
-        return self.schedule.layouts.get(source) if isinstance(source, Placeholder) else self.schedule[source].layout
-
-    def _store(self, target: tuple[Buffer, tuple[Expr, ...]], value: Expr, scope: Scope) -> Stmt:
-        buffer, indices = target
-        located = self._located(substitute(value, scope.values), scope)
-        return Store(buffer, tuple(scope.simplify(i) for i in indices), simplify(located, scope.bounds))
-
-    def _located(self, value: Expr, scope: Scope) -> Expr:
-        """Turn reads of tensors into reads of their buffers."""
-        done: dict[Expr, Expr] = {}
-
-        def located(e: Expr) -> Expr | None:
-            if not isinstance(e, Read):
-                return None
-            indices = tuple(rewrite(i, located, done) for i in e.indices)
-            if isinstance(e.source, Buffer):
-                return Read(e.source, tuple(scope.simplify(i) for i in indices), e.dtype)
-            buffer, indices = self._locate(e.source, indices, scope)
-            return Read(buffer, tuple(scope.simplify(i) for i in indices), e.dtype)
-
-        return rewrite(value, located, done)
