@@ -133,7 +133,8 @@ def direct(
 
     blocked = blocks_of_channels(anchor)
     packed = prologue is not None and reads_packed(copies, window_y, target)
-    ahead = blocked and d.choose("prefetch", PREFETCHES, not packed and default_prefetch(anchor, target))
+    asks = is_double(target) or not packed
+    ahead = blocked and d.choose("prefetch", PREFETCHES, asks and default_prefetch(anchor, target))
 
     total = None
     if may_sum_in_blocks(anchor, lanes) and conv.body is conv.tensor.body:

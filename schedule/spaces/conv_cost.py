@@ -186,12 +186,20 @@ def gains_flat(window_y: Window, window_x: Window, channel_tiles: int, anchor: C
 
 def gains_copied(anchor: Compute, target: Target) -> bool:
     """Whether a block of the image is better copied before many channels are computed of it: what a narrow register
-    tile reads of each block of channels is too little for the arithmetic on it to hide the way from far."""
+    tile reads of each block of channels is too little for the arithmetic on it to hide the way from far. Where a core
+    starts two 512-bit multiply-adds, that is so of pixels that a stride leaves apart, and of few for many channels."""
     data = anchor.inputs()[0]
-    if is_wide(target) or not blocks_of_channels(anchor) or not flat.applies(anchor, int(reads_an_input(anchor))):
+    if not starts_two(target) or not blocks_of_channels(anchor):
+        return False
+    if not flat.applies(anchor, int(reads_an_input(anchor))):
         return False
     groups = cast(int, anchor.attrs.get("groups", 1))
     inputs, outputs = (x.shape[1] * x.shape[-1] // groups for x in (data, anchor))
+    if is_double(target):
+        window_y, window_x = windows(anchor)
+        few = window_y.outputs * window_x.outputs <= FEW_PIXELS and outputs >= 2 * inputs
+        if not few and window_y.stride == window_x.stride == 1:
+            return False
     return inputs >= LEAST_COPIED and outputs >= LEAST_OUTPUTS
 
 
