@@ -98,7 +98,7 @@ def _read_loop(shape: tuple[int, ...]) -> Function:
     stream, chain, lane, row, thread = Var("s"), Var("c"), Var("l"), Var("row"), Var("t")
 
     def tile(body: Stmt) -> For:
-        return _loop(stream, streams, "unroll", _loop(chain, chains, "unroll", _loop(lane, lanes, "vectorize", body)))
+        return _loop(stream, streams, "unroll", _tile(chain, lane, lanes, body, chains))
 
     at = stream, chain, lane
     update = Store(acc, at, acc[stream, chain, lane] + x[thread, stream, row, chain, lane])
@@ -114,9 +114,9 @@ def _loop(var: Var, extent: ExprLike, kind: LoopKind, body: Stmt) -> For:
     return For(var, as_expr(0), as_expr(extent), kind, body)
 
 
-def _tile(chain: Var, lane: Var, lanes: int, body: Stmt) -> For:
+def _tile(chain: Var, lane: Var, lanes: int, body: Stmt, chains: int = CHAINS) -> For:
     """Run ``body`` on all lanes of all chains, without loops in the code."""
-    return _loop(chain, CHAINS, "unroll", _loop(lane, lanes, "vectorize", body))
+    return _loop(chain, chains, "unroll", _loop(lane, lanes, "vectorize", body))
 
 
 def _load(fn: Function, target: Target) -> LoadedProgram:

@@ -196,9 +196,8 @@ def gains_copied(anchor: Compute, target: Target) -> bool:
     groups = cast(int, anchor.attrs.get("groups", 1))
     inputs, outputs = (x.shape[1] * x.shape[-1] // groups for x in (data, anchor))
     if is_double(target):
-        window_y, window_x = windows(anchor)
-        few = window_y.outputs * window_x.outputs <= FEW_PIXELS and outputs >= 2 * inputs
-        if not few and window_y.stride == window_x.stride == 1:
+        strided = any(window.stride > 1 for window in windows(anchor))
+        if not strided and not (_has_few_pixels(anchor) and outputs >= 2 * inputs):
             return False
     return inputs >= LEAST_COPIED and outputs >= LEAST_OUTPUTS
 
@@ -247,6 +246,7 @@ def _tile_cost(
     return total * (1 + 0.002 * bodies)
 
 
+@lru_cache(maxsize=256)
 def default_prefetch(anchor: Compute, target: Target) -> bool | str:
     """Whether the weights are too large to be at hand when the kernel runs. A core that asks for them by itself does so
     in time unless little is done with them."""
@@ -254,8 +254,11 @@ def default_prefetch(anchor: Compute, target: Target) -> bool | str:
         return False
     if not is_double(target):
         return True
-    window_y, window_x = windows(anchor)
-    return "shared" if window_y.outputs * window_x.outputs <= FEW_PIXELS else False
+    return "shared" if _has_few_pixels(anchor) else False
+
+
+def _has_few_pixels(anchor: Compute) -> bool:
+    return prod(window.outputs for window in windows(anchor)) <= FEW_PIXELS
 
 
 def default_channel_unroll(anchor: Compute, points: int, vectors: int, target: Target) -> int:

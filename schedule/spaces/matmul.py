@@ -29,9 +29,6 @@ from .common import (
 from .general import general
 from .traffic import is_double, is_wide
 
-VECTORS = [1, 2, 3, 4, 8]
-"""Vectors that a register tile may have."""
-
 FEW_ROWS, STREAMS = 2, 8
 """Rows up to which reading the right-hand side may be all of the work, and at how many places it is then best read."""
 
@@ -52,15 +49,17 @@ def matmul(s: Schedule, d: Decider, target: Target) -> None:
     out, product = isolated
     m, n, k = anchor.shape[-2], anchor.shape[-1], anchor.reduce_axes[0].extent
     row_options = [r for r in (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 28) if r <= m]
-    tiles = [(r, v) for r, _, v in register_tiles(row_options, [1], VECTORS, target)]
+    vector_options = [1, 2, 3, 4, STREAMS] if m <= FEW_ROWS else [1, 2, 3, 4]
+    tiles = [(r, v) for r, _, v in register_tiles(row_options, [1], vector_options, target)]
     best = min(tiles, key=lambda t: _tile_cost(t, m, n, k, lanes, target))
-    if gains_streams(product, m, target) and (m, STREAMS) in tiles:
+    several = gains_streams(product, m, target)
+    if several and (m, STREAMS) in tiles:
         best = m, STREAMS
     rows, vectors = d.choose("tile", [list(t) for t in tiles], list(best))
     panels = 1  # of which a tile reads, each from its own place
     if m <= FEW_ROWS:
         divisors = [p for p in range(1, vectors + 1) if vectors % p == 0]
-        panels = d.choose("streams", divisors, vectors if gains_streams(product, m, target) else 1)
+        panels = d.choose("streams", divisors, vectors if several else 1)
     steps = d.choose("unroll_k", [1, 2, 4, 8], default_k_unroll(rows * vectors, target))
     order = d.choose("order", ["panels", "rows"], "panels")
     aheads = ["none", "near", "panel"] if panels == 1 else ["none", "near"]
@@ -91,10 +90,11 @@ def matmul(s: Schedule, d: Decider, target: Target) -> None:
     for axis in (p_m, p_v):
         s.unroll(product, axis)
     s.vectorize(product, p_l)
-    pack_right(s, product, panel // panels, lanes)
+    packed = panel // panels
+    pack_right(s, product, packed, lanes)
     right = right_hand_side(product)
     if ahead != "none" and right is not None:
-        row_bytes = panel // panels * 4 * (k // p_k.extent)
+        row_bytes = packed * 4 * (k // p_k.extent)
         s.prefetch(product, right[0], p_k, p_k.extent if ahead == "panel" else max(1, NEAR_BYTES // row_bytes))
 
 

@@ -13,7 +13,7 @@ from ...target import Target
 from ..axis import LoopAxis
 from ..schedule import Schedule
 from ..stage import Stage
-from .common import NEAR_BYTES, default_unroll, mark_tile, tail_cut
+from .common import NEAR_BYTES, PREFETCH, default_unroll, mark_tile, step_from_panel, tail_cut
 from .traffic import is_double, is_wide
 
 AHEAD = ["none", "near", "panel", "shared"]
@@ -44,6 +44,11 @@ class Tile:
 def default_steps(accumulators: int, target: Target) -> int:
     """Input channels in an iteration: two at most with wide vectors."""
     return min(2 if is_wide(target) else 4, default_unroll(accumulators, target))
+
+
+def filter_step(points: int, vectors: int, panel_bytes: int, target: Target) -> float:
+    """Estimated cycles of a step on a tile whose filter comes from a panel, and is asked for ahead of time."""
+    return step_from_panel(points, vectors, panel_bytes, target) + PREFETCH.of(target) * vectors
 
 
 def default_ahead(pieces: int, target: Target) -> str:

@@ -14,8 +14,8 @@ from typing import cast
 from ...target import Target
 from ...te.ops.strassen import PRODUCTS
 from ...te.tensor import Compute
-from .common import PREFETCH, equal_parts, equal_shares, register_tiles, step_from_panel, tile_parts, tile_vectors
-from .products import channel_groups
+from .common import equal_parts, equal_shares, register_tiles, tile_parts, tile_vectors
+from .products import channel_groups, filter_step
 from .traffic import PerCore, l3_rate, memory_rate, stays_in_l3
 
 INPUT_CYCLES, OUTPUT_CYCLES = PerCore(4.0, 8.0, 4.0), PerCore(1.6, 3.2, 1.6)
@@ -183,10 +183,7 @@ def _step(tile: tuple[int, int], size: Size, cells: int, parts: int, target: Tar
     points, vectors = tile
     panel_bytes = size.in_blocks * size.lanes * vectors * size.lanes * 4
     return sum(
-        of_points
-        * of_vectors
-        * (step_from_panel(p, v, panel_bytes, target) + PREFETCH.of(target) * v)
-        * (1.0 + WIDE * (v - 1))
+        of_points * of_vectors * filter_step(p, v, panel_bytes, target) * (1.0 + WIDE * (v - 1))
         for of_points, p in tile_parts(cells, points)
         for of_vectors, v in tile_parts(size.out_blocks // parts, vectors)
     )

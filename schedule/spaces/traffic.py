@@ -26,7 +26,8 @@ class PerCore(NamedTuple):
     narrow: float
 
     def of(self, target: Target) -> float:
-        return self.narrow if not is_wide(target) else self.double if is_double(target) else self.wide
+        value: float = getattr(self, kind_of_core(target))
+        return value
 
 
 MEMORY, L3 = PerCore(7.0, 2.8, 1.8), PerCore(14.0, 4.6, 5.0)
@@ -49,6 +50,11 @@ def is_wide(target: Target) -> bool:
 def is_double(target: Target) -> bool:
     """Whether two 512-bit multiply-adds are started in a cycle (Intel's servers)."""
     return is_wide(target) and target.cpu in DOUBLE
+
+
+def kind_of_core(target: Target) -> str:
+    """Which of the fields of a :class:`PerCore` is for a target."""
+    return "narrow" if not is_wide(target) else "double" if is_double(target) else "wide"
 
 
 def starts_two(target: Target) -> bool:

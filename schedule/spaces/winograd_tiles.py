@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from ...target import Target
-from .common import PREFETCH, register_tiles, step_from_panel, tile_parts, tile_vectors
+from .common import register_tiles, tile_parts, tile_vectors
+from .products import filter_step
 from .winograd_size import Size
 
 LOAD_COST = 0.04
@@ -47,7 +48,7 @@ def _cost(tile: tuple[int, int], parts: int, rows: int, columns: int, size: Size
     panel_bytes = size.in_blocks // size.groups * size.lanes * vectors * size.lanes * 4
 
     def step(p: int, v: int) -> float:
-        return step_from_panel(p, v, panel_bytes, target) + PREFETCH.of(target) * v + 0.6
+        return filter_step(p, v, panel_bytes, target) + 0.6
 
     loads = 1.0 + LOAD_COST * (points + vectors) / (points * vectors)
     return loads * sum(

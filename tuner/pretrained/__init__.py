@@ -19,17 +19,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ...schedule.spaces.traffic import is_double, is_wide
+from ...schedule.spaces.traffic import PerCore, kind_of_core
 from ...target import Target
 from ..features import FEATURES, definition
 
-FOLDERS = {kind: Path(__file__).parent / kind for kind in ("wide", "double", "narrow")}
+FOLDERS = {kind: Path(__file__).parent / kind for kind in PerCore._fields}
 MODEL, PROVENANCE = "model.ubj", "provenance.json"
 
 
 def folder_for(target: Target) -> Path:
     """Where the model for a target's machines is."""
-    return FOLDERS["narrow" if not is_wide(target) else "double" if is_double(target) else "wide"]
+    return FOLDERS[kind_of_core(target)]
 
 
 @cache
