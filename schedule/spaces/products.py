@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ...target import Target
 from ..axis import LoopAxis
+from ..decide import Decider
 from ..schedule import Schedule
 from ..stage import Stage
 from .common import NEAR_BYTES, PREFETCH, default_unroll, mark_tile, step_from_panel, tail_cut
@@ -25,6 +26,10 @@ FEW_PIECES = 28
 next panel."""
 
 
+MOST_CHANNELS = 4
+"""Input channels, of all streams, in an iteration by default."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tile:
     """A register tile of the products.
@@ -33,17 +38,19 @@ class Tile:
     vectors  vectors of output channels
     steps    input channels that an iteration takes
     ahead    what to prefetch of the filter, one of :data:`AHEAD`
+    streams  places at which a panel is read at once: sums over so many parts of the input channels go side by side
     """
 
     points: int
     vectors: int
     steps: int
     ahead: str
+    streams: int = 1
 
 
-def default_steps(accumulators: int, target: Target) -> int:
-    """Input channels in an iteration: two at most with wide vectors."""
-    return min(2 if is_wide(target) else 4, default_unroll(accumulators, target))
+def default_steps(accumulators: int, target: Target, streams: int = 1) -> int:
+    """Input channels of each stream in an iteration: two at most with wide vectors, fewer of several streams."""
+    return min(2 if is_wide(target) else 4, default_unroll(accumulators, target), max(1, MOST_CHANNELS // streams))
 
 
 def filter_step(points: int, vectors: int, panel_bytes: int, target: Target) -> float:
@@ -58,10 +65,36 @@ def default_ahead(pieces: int, target: Target) -> str:
     return "panel" if is_wide(target) else "shared"
 
 
+def stream_options(in_blocks: int) -> list[int]:
+    """At how many places a panel of so many blocks of input channels may be read at once."""
+    return [n for n in range(1, 9) if in_blocks % n == 0]
+
+
+def default_streams(in_blocks: int, filter_bytes: int, pieces: int, target: Target) -> int:
+    """Several where a filter comes from memory for few pieces of the image: a core that starts two multiply-adds then
+    waits for it, and its own prefetchers follow each stream."""
+    if not is_double(target) or pieces >= FEW_PIECES or filter_bytes <= target.l2_bytes:
+        return 1
+    return max(n for n in (1, 2, 4) if in_blocks % n == 0)
+
+
 def channel_groups(out_blocks: int, vectors: int = 1) -> list[int]:
     """Numbers of blocks of output channels in a group, multiples of ``vectors``: none ragged, if any is not."""
     groups = list(range(vectors, min(16, out_blocks) + 1, vectors))
     return [g for g in groups if out_blocks % g == 0] or groups or [vectors]
+
+
+def choose_tile(
+    d: Decider, points: int, vectors: int, in_blocks: int, unrolled: list[int], streams: int, ahead: str, target: Target
+) -> Tile:
+    """Ask how the products of a register tile read their filter, a sum being over ``in_blocks``.
+
+    unrolled        how many input channels of each stream an iteration may take
+    streams, ahead  the defaults
+    """
+    streams = d.choose("streams", stream_options(in_blocks), streams)
+    steps = d.choose("unroll_channels", unrolled, default_steps(points * vectors, target, streams))
+    return Tile(points, vectors, steps, d.choose("prefetch", AHEAD, ahead), streams)
 
 
 def multiply(
@@ -94,8 +127,13 @@ def multiply(
     *spatial, lane = local.roots
     of_tile = [spatial[place] for place in places]
     spatial = [*(axis for axis in spatial if axis not in of_tile), *of_tile]
-    step = local.reduce_roots[-1]
-    s.reorder(local, [*local.reduce_roots, *spatial, lane])
+    *outer, in_block, step = local.reduce_roots
+    if tile.streams > 1:
+        stream, in_block = s.split(local, in_block, in_block.extent // tile.streams)
+        s.reorder(local, [*outer, in_block, step, stream, *spatial, lane])
+        s.unroll(local, stream)
+    else:
+        s.reorder(local, [*local.reduce_roots, *spatial, lane])
     if tile.steps > 1 and step.extent % tile.steps == 0:
         _, unrolled = s.split(local, step, tile.steps)
         s.unroll(local, unrolled)

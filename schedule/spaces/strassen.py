@@ -18,7 +18,7 @@ from ..decide import Decider
 from ..schedule import Schedule
 from ..stage import Stage
 from .common import fuse_all, mark_tile, tail_cut
-from .products import AHEAD, Tile, default_ahead, default_steps, multiply, prefetch_filter
+from .products import Tile, choose_tile, default_ahead, multiply, prefetch_filter
 from .strassen_cost import Size, best_plan, cell_options, group_options, part_options, tile_options
 from .traffic import is_double, is_wide
 
@@ -76,12 +76,10 @@ def choose(d: Decider, size: Size, target: Target) -> Choice:
     groups = group_options(size, parts, vectors)
     group = d.choose("channel_group", groups, groups[0])
     unrolled = [1, 2, 4] if points * vectors <= SMALL_TILE or not is_wide(target) else [1, 2]
-    steps = d.choose("unroll_channels", unrolled, default_steps(points * vectors, target))
-    ahead = d.choose("prefetch", AHEAD, default_ahead(cells, target))
+    tile = choose_tile(d, points, vectors, size.in_blocks, unrolled, 1, default_ahead(cells, target), target)
     input_ahead = d.choose("prefetch_input", [0, 4], 0)
     operands_ahead = d.choose("prefetch_operands", [False, True], not is_double(target))
     output_ahead = d.choose("prefetch_output", [False, True], not is_double(target))
-    tile = Tile(points, vectors, steps, ahead)
     return Choice(cells, parts, tile, group, input_ahead, operands_ahead, output_ahead)
 
 

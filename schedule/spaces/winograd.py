@@ -20,7 +20,7 @@ from ..decide import Decider
 from ..schedule import Schedule
 from ..stage import Stage
 from .common import fuse_all, mark_tile, tail_cut
-from .products import AHEAD, Tile, channel_groups, default_ahead, default_steps, multiply, prefetch_filter
+from .products import Tile, channel_groups, choose_tile, default_ahead, default_streams, multiply, prefetch_filter
 from .traffic import is_double
 from .winograd_cost import best_plan, column_options, part_options, row_options
 from .winograd_size import Size
@@ -69,11 +69,13 @@ def choose(d: Decider, size: Size, target: Target) -> Choice:
     points, vectors = d.choose("product_tile", tiles, best)
     groups = channel_groups(size.out_blocks // parts, vectors)
     group = d.choose("channel_group", groups, max((g for g in groups if g <= plan.group), default=groups[0]))
-    steps = d.choose("unroll_channels", [1, 2, 4], default_steps(points * vectors, target))
     enough = block * columns >= LEAST_TILES or is_double(target)
-    ahead = d.choose("prefetch", AHEAD, default_ahead(block * columns, target) if enough else "none")
+    ahead = default_ahead(block * columns, target) if enough else "none"
+    in_blocks = size.in_blocks // size.groups
+    streams = default_streams(in_blocks, size.filter_bytes, block * columns, target)
+    tile = choose_tile(d, points, vectors, in_blocks, [1, 2, 4], streams, ahead, target)
     input_ahead = d.choose("prefetch_input", [0, 2, 4, 8], 4 if size.image_bytes > target.l2_bytes else 0)
-    return Choice(whole, parts, block, columns, Tile(points, vectors, steps, ahead), group, input_ahead)
+    return Choice(whole, parts, block, columns, tile, group, input_ahead)
 
 
 def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m: int) -> None:

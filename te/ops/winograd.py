@@ -7,8 +7,8 @@ A tile of m x m outputs is computed from a x a inputs d, a = m + r - 1, and the 
 so that the sum over input channels becomes a^2 independent matrix products with a^2 multiplications for each tile and
 channel pair in place of m^2 r^2. The matrices come from polynomial interpolation at the points 0, +-p, ..., infinity;
 points that lie in pairs p, 1/p give a smaller rounding error than small integers do (Barabasz et al., ACM TOMS 2020,
-study the choice). Errors measured on 64 channels of normal data, relative to the largest output: a = 6: 1.5e-6, a = 8:
-4e-6 (r = 5) to 7e-6 (r = 3).
+study the choice). Errors measured on 64 channels of normal data, relative to the largest output: a = 5: 1e-6, a = 6:
+1.5e-6, a = 8: 4e-6 (r = 5) to 7e-6 (r = 3).
 
 A convolution of stride 2 is the sum of stride-1 convolutions over the phases of the image: those of its even and of its
 odd rows and columns, each with the taps that fall on it (polyphase decomposition). In one dimension r taps make
@@ -42,22 +42,26 @@ from ..expr import Expr, Read, Reduce, Var, all_of, const, equal, select
 from ..tensor import Compute, Source, Tensor, compute, reduce_axis
 from ..tensor import sum as reduce_sum
 
-POINTS: dict[int, tuple[float, ...]] = {4: (1.0,), 6: (sqrt(0.5), sqrt(2.0)), 8: (5 / 9, 1.0, 9 / 5)}
-"""For each a the positive interpolation points; 0, their negatives and infinity come with them."""
+NEAR, FAR = sqrt(0.5), sqrt(2.0)
 
-TAPS: dict[int, tuple[int, ...]] = {1: (3, 5), 2: (3, 5, 7)}
-"""For each stride the sizes of filters that are worth it: odd ones."""
+POINTS: dict[int, tuple[float, ...]] = {
+    4: (0.0, 1.0, -1.0),
+    5: (0.0, NEAR, -NEAR, FAR),
+    6: (0.0, NEAR, -NEAR, FAR, -FAR),
+    8: (0.0, 5 / 9, -5 / 9, 1.0, -1.0, 9 / 5, -9 / 5),
+}
+"""For each a the interpolation points; infinity comes with them."""
 
-LARGEST: dict[int, int] = {1: 8, 2: 6}
-"""For each stride the largest a that is worth it: the filter grows with the square of stride * a."""
+SIZES: dict[int, dict[int, tuple[int, ...]]] = {
+    1: {3: (2, 3, 4, 6), 5: (2, 4)},
+    2: {3: (3, 5), 5: (2, 4), 7: (3,)},
+}
+"""For each stride and size of filter the m that are worth it: the filter grows with the square of stride * a."""
 
 
 def tile_sizes(taps: int, stride: int = 1) -> list[int]:
-    """The m for which there are transforms, for a filter of ``taps`` x ``taps``; none for sizes not in TAPS."""
-    if taps not in TAPS.get(stride, ()):
-        return []
-    sizes = {a: a - -(-taps // stride) + 1 for a in POINTS}
-    return [m for a, m in sizes.items() if m > 1 and a <= LARGEST[stride]]
+    """The m for which there are transforms, for a filter of ``taps`` x ``taps``; none for sizes not in SIZES."""
+    return list(SIZES.get(stride, {}).get(taps, ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +88,7 @@ def transforms(m: int, taps: int = 3, stride: int = 1) -> Transforms:
         known = ", ".join(map(str, tile_sizes(taps, stride))) or "nothing"
         raise ExpressionError(f"winograd: m is {m}; for {taps} taps and stride {stride} it must be one of {known}")
     most = -(-taps // stride)
-    points = [0.0]
-    for p in POINTS[m + most - 1]:
-        points += [p, -p]
+    points = POINTS[m + most - 1]
     output = tuple(tuple([p**i if i or p else 1.0 for p in points] + [1.0 if i == m - 1 else 0.0]) for i in range(m))
     kernel: list[tuple[float, ...]] = []
     data: list[tuple[float, ...]] = []
@@ -99,7 +101,7 @@ def transforms(m: int, taps: int = 3, stride: int = 1) -> Transforms:
 
 
 def applies(conv: Compute) -> bool:
-    """Whether ``conv`` is one that these stages compute: over channel-blocked data, with stride and filter as in TAPS.
+    """Whether ``conv`` is one that these stages compute: over channel-blocked data, with stride and filter as in SIZES.
 
     Groups must be of whole blocks of channels.
     """
@@ -108,7 +110,7 @@ def applies(conv: Compute) -> bool:
         return False
     block, groups = conv.shape[4], int(cast(int, attrs["groups"]))
     inputs, outputs = int(cast(int, attrs["in_channels"])), int(cast(int, attrs["out_channels"]))
-    filters = {(stride, stride): [(t, t) for t in sizes] for stride, sizes in TAPS.items()}
+    filters = {(stride, stride): [(t, t) for t in sizes] for stride, sizes in SIZES.items()}
     return (
         attrs.get("kernel") in filters.get(cast(tuple[int, int], attrs.get("strides")), [])
         and attrs.get("dilations") == (1, 1)

@@ -222,7 +222,7 @@ def test_narrow_tiles_sum_in_blocks_by_default():
         assert 0 < weight_bytes <= TARGETS[target].l1_bytes if narrow else weight_bytes == 0
 
 
-@pytest.mark.parametrize("algorithm", ["winograd2", "winograd4"])
+@pytest.mark.parametrize("algorithm", ["winograd2", "winograd3", "winograd4"])
 @pytest.mark.parametrize("placement", ["block", "whole"])
 @pytest.mark.parametrize("size", [(9, 11), (4, 4), (1, 3), (14, 5)])
 def test_winograd(algorithm, placement, size):
@@ -276,6 +276,35 @@ def test_winograd_with_ragged_blocks_and_groups(tile, group, outputs, rows):
         n for n in walk_stmts(lower(schedule).body) if isinstance(n, Alloc) and n.buffer.name.endswith("product.local")
     ]
     assert sums and not any(isinstance(n, If) for s in sums for n in walk_stmts(s))
+
+
+@pytest.mark.parametrize("algorithm", ["winograd2", "winograd3", "strassen", "strassen2"])
+@pytest.mark.parametrize(("channels", "streams"), [(96, 2), (96, 3), (192, 6), (320, 5), (80, 1)])
+@pytest.mark.parametrize("ahead", ["none", "near", "shared"])
+def test_filters_of_products_are_read_at_several_places(algorithm, channels, streams, ahead):
+    """Parts of the input channels go side by side; their tail, and ragged blocks of channels, stay right."""
+    kernel = 3 if algorithm.startswith("winograd") else 1
+    channels *= 4 if algorithm == "strassen2" else 2 if algorithm == "strassen" else 1
+    options = {"size": (5, 6), "kernel": (kernel, kernel), "pad": kernel // 2, "outputs": 128}
+    target = TARGETS["x86-64-v4"]
+    chosen = Choosing(algorithm=algorithm, streams=streams, prefetch=ahead)
+    schedule = instantiate(conv_relu(channels=channels - 4 * (kernel == 3), **options), chosen, target)
+    assert schedule.decisions["streams"] == streams
+    check(schedule, target, 2)
+
+
+def test_few_tiles_read_large_filters_at_several_places_by_default():
+    """Where a core starts two multiply-adds, and waits for memory; not what its second-level cache holds."""
+    double, usual = replace(named_target("x86-64-v4"), cpu="emeraldrapids", l2_bytes=2 << 20), TARGETS["x86-64-v4"]
+    for channels, size, target, streams in (
+        (256, 14, double, 4),
+        (224, 14, double, 2),
+        (64, 14, double, 1),
+        (256, 14, usual, 1),
+    ):
+        workload = conv_relu(size=(size, size), channels=channels, outputs=channels)
+        decisions = instantiate(workload, Default(), target).decisions
+        assert (decisions["algorithm"][:8], decisions["streams"]) == ("winograd", streams)
 
 
 @pytest.mark.parametrize("outputs", [96, 160, 192])
