@@ -23,7 +23,7 @@ tiles of a block read one panel: if the first asks for all of the next one, it w
 
 FEW_PIECES = 28
 """Pieces, of two register tiles, up to which a core that has asked for the next lines by itself had better ask for the
-next panel."""
+next panel; for more, if that comes from beyond the second-level cache."""
 
 
 MOST_CHANNELS = 4
@@ -58,10 +58,10 @@ def filter_step(points: int, vectors: int, panel_bytes: int, target: Target) -> 
     return step_from_panel(points, vectors, panel_bytes, target) + PREFETCH.of(target) * vectors
 
 
-def default_ahead(pieces: int, target: Target) -> str:
-    """What to prefetch of a filter that comes from memory, for so many pieces of the image in a block."""
+def default_ahead(pieces: int, filter_bytes: int, target: Target) -> str:
+    """What to prefetch of a filter, for so many pieces of the image in a block."""
     if is_double(target):
-        return "shared" if pieces <= FEW_PIECES else "near"
+        return "shared" if pieces <= FEW_PIECES or filter_bytes > target.l2_bytes else "near"
     return "panel" if is_wide(target) else "shared"
 
 

@@ -76,7 +76,8 @@ def choose(d: Decider, size: Size, target: Target) -> Choice:
     groups = group_options(size, parts, vectors)
     group = d.choose("channel_group", groups, groups[0])
     unrolled = [1, 2, 4] if points * vectors <= SMALL_TILE or not is_wide(target) else [1, 2]
-    tile = choose_tile(d, points, vectors, size.in_blocks, unrolled, 1, default_ahead(cells, target), target)
+    ahead = default_ahead(cells, size.filter_bytes, target)
+    tile = choose_tile(d, points, vectors, size.in_blocks, unrolled, 1, ahead, target)
     input_ahead = d.choose("prefetch_input", [0, 4], 0)
     operands_ahead = d.choose("prefetch_operands", [False, True], not is_double(target))
     output_ahead = d.choose("prefetch_output", [False, True], not is_double(target))

@@ -70,7 +70,7 @@ def choose(d: Decider, size: Size, target: Target) -> Choice:
     groups = channel_groups(size.out_blocks // parts, vectors)
     group = d.choose("channel_group", groups, max((g for g in groups if g <= plan.group), default=groups[0]))
     enough = block * columns >= LEAST_TILES or is_double(target)
-    ahead = default_ahead(block * columns, target) if enough else "none"
+    ahead = default_ahead(block * columns, size.filter_bytes, target) if enough else "none"
     in_blocks = size.in_blocks // size.groups
     streams = default_streams(in_blocks, size.filter_bytes, block * columns, target)
     tile = choose_tile(d, points, vectors, in_blocks, [1, 2, 4], streams, ahead, target)

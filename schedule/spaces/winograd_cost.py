@@ -12,9 +12,9 @@ from functools import lru_cache
 from math import ceil, log2
 
 from ...target import Target
-from .common import equal_parts
-from .products import channel_groups
-from .traffic import PerCore, foreign_rate, l3_rate, memory_rate, starts_two, stays_in_l3
+from .common import equal_parts, tile_parts
+from .products import channel_groups, default_streams
+from .traffic import PerCore, foreign_rate, is_double, l3_rate, memory_rate, starts_two, stays_in_l3
 from .winograd_size import Size
 from .winograd_tiles import tile_options
 
@@ -24,10 +24,18 @@ UNHIDDEN = PerCore(0.2, 0.2, 0.3)
 less: cores that start two multiply-adds in a cycle wait for memory longer, and what they ask of it comes at a lower
 rate while they multiply."""
 
+STREAMED = 1.15
+"""How much faster a filter comes from memory that is read at several places at once."""
+
+UNHIDDEN_AGAIN = 0.3
+"""How much more is not hidden of reading a filter again for each block, where a core starts two 512-bit multiply-adds
+and filter and block take twice the second-level cache: 256 channels at 56 x 56 took 10.2 ms with 14 tiles in a block,
+and 9 with 28."""
+
 STAYING = 0.75
 """How much less the transforms cost where blocks and filter fit in the second-level cache together."""
 
-WHOLE_DOUBT, FOREIGN_DOUBT = PerCore(1.1, 1.2, 1.35), PerCore(1.25, 1.6, 1.25)
+WHOLE_DOUBT, FOREIGN_DOUBT = PerCore(1.1, 1.45, 1.35), PerCore(1.25, 1.6, 1.25)
 """How much longer it takes than estimated to transform the whole input first: on one thread, and at least on
 several threads, each of which reads what others wrote; that took up to half of the time of a layer when cores were
 far from each other."""
@@ -36,11 +44,14 @@ LARGEST_GROUP, UNFITTING_GROUP = 6, 8
 """Blocks of output channels in a group. Where none fits in the second-level cache beside the transformed input, that is
 read from further away, once for each group: with narrow vectors, 8 take 3 to 9 % less time than 2."""
 
-CROWDING, MOST_CROWDED, DOUBLING = PerCore(0.3, 0.0, 0.05), PerCore(1.0, 0.0, 3.0), PerCore(0.0, 0.1, 0.0)
+CROWDING, MOST_CROWDED, DOUBLING = PerCore(0.3, 0.0, 0.05), PerCore(1.0, 0.0, 3.0), PerCore(0.0, 0.16, 0.0)
 """How much longer products take where what a block uses is twice the second-level cache, and up to how many times that
 counts. Narrow vectors take 28 tiles as fast as 14 and up to 100 nearly so: the filter is read less often. On Emerald
 Rapids, each doubling beyond an eighth of that cache costs: 64 channels at 56 x 56 took 1.14, 1.28 and 1.4 times as long
 with 28, 56 and 98 tiles as with 14."""
+
+RAGGED = PerCore(0.01, 0.0, 0.01)
+"""How much longer incomplete last rows of blocks take than estimated, or a third of how much columns do."""
 
 STEPS = PerCore(1.0, 0.77, 0.87)
 """What a step of the products takes, of what the estimate of register tiles says of it alone."""
@@ -104,7 +115,7 @@ def best_plan(size: Size, target: Target, whole: bool | None = None, parts: int 
         for columns in column_options(size, rows, kind)
     ]
     ragged = [(size.tiles_y % p.rows != 0) + 3 * (size.tiles_x % p.columns != 0) for p in plans]
-    costs = [p.cycles * (1.0 + 0.01 * r) for p, r in zip(plans, ragged, strict=True)]
+    costs = [p.cycles * (1.0 + RAGGED.of(target) * r) for p, r in zip(plans, ragged, strict=True)]
     return min(zip(costs, plans, strict=True), key=lambda found: (found[0], -found[1].rows))[1]
 
 
@@ -118,11 +129,13 @@ def _plan(size: Size, whole: bool, parts: int, rows: int, columns: int, target: 
     group = _group(size.out_blocks // parts, product_bytes, input_bytes, target)
     used_bytes = group * product_bytes + input_bytes
     memory, l3 = memory_rate(target), l3_rate(target)
+    if default_streams(size.in_blocks // size.groups, size.filter_bytes, block_tiles, target) > 1:
+        memory *= STREAMED
     first = size.filter_bytes / (memory if size.filter_bytes > target.l2_bytes else l3)
     if whole:
         groups = -(-size.out_blocks // group)
         share = -(-groups * blocks // threads) / (groups * blocks)
-        filters = first * min(1.0, ceil(groups * share) / groups)
+        filters, again = first * min(1.0, ceil(groups * share) / groups), 0.0
         transforms = sum(size.transforms(target)) / threads + BARRIER_CYCLES * (threads > 1)
         all_bytes = size.transformed_bytes
         if all_bytes > target.l2_bytes // 2:  # written, and read again for each group of channels
@@ -136,7 +149,8 @@ def _plan(size: Size, whole: bool, parts: int, rows: int, columns: int, target: 
         share = min(1.0, taken * block_tiles / (parts * size.tiles))
         near = stays_in_l3(size.filter_bytes, target, alone=True)
         later = size.filter_bytes / (l3 if near else memory)
-        filters = (min(taken, parts) * first + max(taken - parts, 0) * later) / parts
+        again = max(taken - parts, 0) * later / parts
+        filters = min(taken, parts) * first / parts + again
         stays = used_bytes + size.filter_bytes / parts <= target.l2_bytes
         of_input, of_output = size.transforms(target)
         transforms = (of_input * min(1.0, parts * share) + of_output * share) * (STAYING if stays else 1.0)
@@ -147,9 +161,13 @@ def _plan(size: Size, whole: bool, parts: int, rows: int, columns: int, target: 
     over = max(used_bytes / (0.8 * target.l2_bytes) - 1.0, 0.0)
     crowded = CROWDING.of(target) * min(over, MOST_CROWDED.of(target))
     crowded += DOUBLING.of(target) * log2(max(8 * used_bytes / target.l2_bytes, 1.0))
-    again = 0.1 / group  # the transformed input is read again for each group
-    products = _products(size, parts, rows, columns, target) * share * (1.0 + crowded + again)
+    # 0.1: the transformed input is read again for each group
+    products = _products(size, parts, rows, columns, target) * share * (1.0 + crowded + 0.1 / group)
     unhidden = UNHIDDEN.of(target) * (min(products, filters) if starts_two(target) else filters)
+    if is_double(target) and again:
+        far = (size.filter_bytes + used_bytes) / target.l2_bytes - 1.0
+        unhidden += UNHIDDEN_AGAIN * min(max(far, 0.0), 1.0) * min(products, again)
+        unhidden += share * _uneven(size, rows, columns, products / share / parts, later / parts)
     return Plan(whole, parts, rows, columns, group, doubt * (max(products, filters) + unhidden + transforms))
 
 
@@ -159,6 +177,22 @@ def _group(out_blocks: int, product_bytes: int, input_bytes: int, target: Target
     room = 0.75 * target.l2_bytes - input_bytes
     fitting = [g for g in groups if g <= LARGEST_GROUP and g * product_bytes <= room]
     return max(fitting or [g for g in groups if g <= (UNFITTING_GROUP if starts_two(target) else 1)])
+
+
+def _uneven(size: Size, rows: int, columns: int, products: float, filter_: float) -> float:
+    """Cycles that incomplete blocks wait for the filter.
+
+    products  cycles of all blocks' products
+    filter_   cycles of reading the filter once, as each block does
+    """
+    blocks = [
+        (size.images * of_rows * of_columns, y * x)
+        for of_rows, y in tile_parts(size.tiles_y, rows)
+        for of_columns, x in tile_parts(size.tiles_x, columns)
+    ]
+    each = products / size.tiles
+    apart = sum(count * max(each * tiles, filter_) for count, tiles in blocks)
+    return apart - max(products, filter_ * sum(count for count, _ in blocks))
 
 
 def _products(size: Size, parts: int, rows: int, columns: int, target: Target) -> float:
