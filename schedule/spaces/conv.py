@@ -22,6 +22,8 @@ from .common import (
     fuse_all,
     isolate_anchor,
     mark_tile,
+    most_streams,
+    stream_options,
     tail_cut,
 )
 from .conv_cost import (
@@ -35,6 +37,7 @@ from .conv_cost import (
     gains_copied,
     gains_flat,
     may_sum_in_blocks,
+    reads_at_several_places,
     reads_packed,
     strassen_levels,
     sum_blocks,
@@ -129,7 +132,9 @@ def direct(
     rows, columns, vectors = d.choose("tile", options, best)
     order = d.choose("order", ["channels", "rows"], default_order(anchor, target))
     taps_unrolled = d.choose("unroll_taps", ["x", "xy"], "x")
-    steps = d.choose("unroll_channels", [1, 2, 4], default_channel_unroll(anchor, rows * columns, vectors, target))
+    several = reads_at_several_places(anchor, target)
+    unrolled = 1 if several else default_channel_unroll(anchor, rows * columns, vectors, target)
+    steps = d.choose("unroll_channels", [1, 2, 4], unrolled)
 
     blocked = blocks_of_channels(anchor)
     packed = prologue is not None and reads_packed(copies, window_y, target)
@@ -139,11 +144,14 @@ def direct(
     total = None
     if may_sum_in_blocks(anchor, lanes) and conv.body is conv.tensor.body:
         extents = [axis.extent for axis in conv.reduce_axes]
-        each = d.choose("sum_blocks", sum_blocks(extents[0]), default_sum_block(extents, vectors, target))
+        each = d.choose("sum_blocks", sum_blocks(extents[0]), default_sum_block(anchor, extents, vectors, target))
         if each:
             partial, total = s.use_algorithm(conv, "blocked_sum", {"steps": each})
             s.compute_inline(conv)
             conv = partial
+
+    in_blocks = conv.reduce_roots[0].extent if blocked else 1
+    streams = d.choose("streams", stream_options(in_blocks), most_streams(in_blocks) if several else 1)
 
     n, co, outside, oh, ow, ci = image_axes(s, out)
     if window_y.outputs < oh.extent:
@@ -196,7 +204,7 @@ def direct(
         s.prefetch(out, out, innermost, 0)
 
     unroll_rows = taps_unrolled == "xy" or (rows > 1 and window_y.has_border())
-    reduced = _sum_in_registers(s, conv, rank, lanes, steps, unroll_rows)
+    reduced = _sum_in_registers(s, conv, rank, lanes, steps, streams, unroll_rows)
     if prologue and block.ahead:
         for source in prologue.inputs():
             if source.elements == prologue.tensor.elements:
@@ -205,7 +213,7 @@ def direct(
     if ahead and weights is not None:
         of_panel = inner[1 + inner.index(co_o) :]
         share = max(of_panel, key=lambda a: a.extent) if ahead == "shared" and not total else None
-        s.prefetch(conv, weights, reduced[-1], prod(a.extent for a in reduced), share=share)
+        s.prefetch(conv, weights, reduced[-1], streams * prod(a.extent for a in reduced), share=share)
 
 
 def taps_of_rows(s: Schedule, d: Decider, target: Target, out: Stage, conv: Stage) -> None:
@@ -269,10 +277,13 @@ def _place_partial_sums(
         s.partition(total, axis, [cut for cut in points if cut < axis.extent])
 
 
-def _sum_in_registers(s: Schedule, conv: Stage, rank: int, lanes: int, steps: int, unroll_rows: bool) -> list[LoopAxis]:
+def _sum_in_registers(
+    s: Schedule, conv: Stage, rank: int, lanes: int, steps: int, streams: int, unroll_rows: bool
+) -> list[LoopAxis]:
     """Put the loops of the stage that a register tile holds in order; returns those of its sum, outermost first.
 
     steps        blocked input channels in an iteration, where their number is a multiple of it
+    streams      parts of the input channels that go side by side
     unroll_rows  unroll the rows of the filter too
     """
     *of_block, image, channels = conv.roots[: -rank - 1]
@@ -282,11 +293,17 @@ def _sum_in_registers(s: Schedule, conv: Stage, rank: int, lanes: int, steps: in
         vector, lane = s.split(conv, lane, lanes)
         spatial.append(vector)
     first, *rest = conv.reduce_roots
+    parts = []
+    if streams > 1:
+        part, first = s.split(conv, first, first.extent // streams)
+        parts.append(part)
     taps, last = rest[:rank], rest[rank:]
     taps_x = unroll_row_of_taps(s, conv, taps[-1])
     # a rolled loop innermost keeps the blocks of code small
     reduced = [first, *taps[:-1], *taps_x, *last] if last else [*taps[:-1], *taps_x, first]
-    s.reorder(conv, [*reduced, *spatial, lane])
+    s.reorder(conv, [*reduced, *parts, *spatial, lane])
+    for part in parts:
+        s.unroll(conv, part)
     if rank > 1 and unroll_rows:
         s.unroll(conv, taps[-2])
     if last and steps > 1 and reduced[-1].extent % steps == 0:

@@ -52,6 +52,9 @@ FAR_PANEL = PerCore(0.0, 0.04, 0.25)
 FEW_PIXELS = 100
 """Pixels up to which reading weights from memory takes a quarter of the time that they are multiplied in."""
 
+SOME_PIXELS = 256
+"""Pixels of a 1x1 convolution up to which that takes a tenth of it, while others use the memory too."""
+
 LEAST_COPIED, LEAST_OUTPUTS = 128, 64
 """Channels of an image, and of the output, from which on copying it block by block pays."""
 
@@ -69,6 +72,17 @@ def default_order(anchor: Compute, target: Target) -> str:
     return "rows" if stem else "channels"
 
 
+def reads_at_several_places(anchor: Compute, target: Target) -> bool:
+    """Whether weights that come from memory for few pixels had better be read at several places at once."""
+    if not is_double(target) or not blocks_of_channels(anchor):
+        return False
+    if _has_few_pixels(anchor):
+        return True
+    pixels, weight_bytes = prod(window.outputs for window in windows(anchor)), 4 * prod(anchor.inputs()[-1].shape)
+    pointwise = prod(axis.extent for axis in anchor.reduce_axes[1:-1]) == 1
+    return pointwise and pixels <= SOME_PIXELS and weight_bytes >= target.l2_bytes // 2
+
+
 def may_sum_in_blocks(anchor: Compute, lanes: int) -> bool:
     """Whether sums over blocks of input channels are in the space: for images in blocks of one vector of channels."""
     return image_rank(anchor) == 2 and blocks_of_channels(anchor) and anchor.shape[-1] == lanes
@@ -79,15 +93,18 @@ def sum_blocks(blocks: int) -> list[int]:
     return [0, *(n for n in (2, 4, 6, 8, 9, 12, 16, 32, 64) if n < blocks and blocks % n == 0)]
 
 
-def default_sum_block(extents: Sequence[int], vectors: int, target: Target) -> int:
+def default_sum_block(anchor: Compute, extents: Sequence[int], vectors: int, target: Target) -> int:
     """Partial sums whose weights stay in the first-level cache, where all of a narrow tile's do not; ``extents`` are
     those of the reduction. Without a window the pixels lie in the order in which they are read, and weights come fast
-    enough from the second-level cache, unless they take much of it."""
+    enough from the second-level cache, unless they take much of it; neither for few pixels, where weights read at
+    several places come as fast as that."""
     blocks, *rest = extents
     each = prod(rest) * vectors * target.vector_bits // 8
     near = NEAR_SUMS.of(target) * target.l1_bytes
     pointwise, panel = prod(rest[:-1]) == 1, blocks * each
     if not starts_two(target) or panel <= (FAR_PANEL.of(target) * target.l2_bytes if pointwise else near):
+        return 0
+    if _has_few_pixels(anchor) and reads_at_several_places(anchor, target):
         return 0
     return max((n for n in sum_blocks(blocks) if n * each <= near), default=0)
 
@@ -232,7 +249,7 @@ def _tile_cost(
     rows, columns, vectors = tile
     extents = [axis.extent for axis in anchor.reduce_axes]
     partial = 0.0  # what an accumulator costs in a step
-    if may_sum_in_blocks(anchor, target.lanes()) and (each := default_sum_block(extents, vectors, target)):
+    if may_sum_in_blocks(anchor, target.lanes()) and (each := default_sum_block(anchor, extents, vectors, target)):
         extents[0] = each
         partial = PARTIAL_SUM.of(target) / prod(extents)
     load_cycles = panel_cycles(vectors, prod(extents) * vectors * target.vector_bits // 8, target)

@@ -14,7 +14,16 @@ from ..axis import LoopAxis
 from ..decide import Decider
 from ..schedule import Schedule
 from ..stage import Stage
-from .common import NEAR_BYTES, PREFETCH, default_unroll, mark_tile, step_from_panel, tail_cut
+from .common import (
+    NEAR_BYTES,
+    PREFETCH,
+    default_unroll,
+    mark_tile,
+    most_streams,
+    step_from_panel,
+    stream_options,
+    tail_cut,
+)
 from .traffic import is_double, is_wide
 
 AHEAD = ["none", "near", "panel", "shared"]
@@ -65,17 +74,12 @@ def default_ahead(pieces: int, filter_bytes: int, target: Target) -> str:
     return "panel" if is_wide(target) else "shared"
 
 
-def stream_options(in_blocks: int) -> list[int]:
-    """At how many places a panel of so many blocks of input channels may be read at once."""
-    return [n for n in range(1, 9) if in_blocks % n == 0]
-
-
 def default_streams(in_blocks: int, filter_bytes: int, pieces: int, target: Target) -> int:
     """Several where a filter comes from memory for few pieces of the image: a core that starts two multiply-adds then
     waits for it, and its own prefetchers follow each stream."""
     if not is_double(target) or pieces >= FEW_PIECES or filter_bytes <= target.l2_bytes:
         return 1
-    return max(n for n in (1, 2, 4) if in_blocks % n == 0)
+    return most_streams(in_blocks)
 
 
 def channel_groups(out_blocks: int, vectors: int = 1) -> list[int]:

@@ -293,6 +293,30 @@ def test_filters_of_products_are_read_at_several_places(algorithm, channels, str
     check(schedule, target, 2)
 
 
+@pytest.mark.parametrize(("kernel", "size"), [(1, (3, 7)), (3, (4, 5)), (3, (1, 1))])
+@pytest.mark.parametrize(("channels", "each", "streams"), [(64, 0, 2), (124, 0, 4), (192, 6, 3), (192, 4, 4)])
+@pytest.mark.parametrize("ahead", [False, True, "shared"])
+def test_weights_are_read_at_several_places(kernel, size, channels, each, streams, ahead):
+    options = {"size": size, "kernel": (kernel, kernel), "pad": kernel // 2, "outputs": 48}
+    target = TARGETS["x86-64-v4"]
+    chosen = Choosing(algorithm="direct", sum_blocks=each, streams=streams, prefetch=ahead, unroll_channels=2)
+    schedule = instantiate(conv_relu(channels=channels, **options), chosen, target)
+    assert (schedule.decisions["sum_blocks"], schedule.decisions["streams"]) == (each, streams)
+    check(schedule, target, 2)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "size", "streams"),
+    [(512, 512, 7, 4), (160, 512, 7, 2), (512, 512, 14, 4), (128, 128, 14, 1), (512, 512, 28, 1)],
+)
+def test_pointwise_weights_for_few_pixels_are_read_at_several_places_by_default(inputs, outputs, size, streams):
+    double = replace(named_target("x86-64-v4"), cpu="emeraldrapids", l2_bytes=2 << 20)
+    options = {"size": (size, size), "channels": inputs, "outputs": outputs, "kernel": (1, 1), "pad": 0}
+    for target, expected in ((double, streams), (TARGETS["x86-64-v4"], 1)):
+        workload = conv_relu(**options, accuracy="exact")
+        assert instantiate(workload, Default(), target).decisions["streams"] == expected
+
+
 def test_few_tiles_read_large_filters_at_several_places_by_default():
     """Where a core starts two multiply-adds, and waits for memory; not what its second-level cache holds."""
     double, usual = replace(named_target("x86-64-v4"), cpu="emeraldrapids", l2_bytes=2 << 20), TARGETS["x86-64-v4"]
