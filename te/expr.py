@@ -32,9 +32,10 @@ Next: :mod:`.tensor` (placeholder, compute), :mod:`.simplify`, :mod:`.printer`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias, Union
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, Union
 
 import numpy as np
 
@@ -285,6 +286,8 @@ def as_expr(value: ExprLike, dtype: str | None = None) -> Expr:
 
 def _operands(a: ExprLike, b: ExprLike, what: str) -> tuple[Expr, Expr]:
     """Give two operands one dtype: a Python number takes the other side's; otherwise they must agree."""
+    if isinstance(a, ExprOps) and isinstance(b, ExprOps) and a.dtype == b.dtype:  # type: ignore[attr-defined]
+        return a, b  # type: ignore[return-value]
     a_typed, b_typed = isinstance(a, (Operators, np.generic)), isinstance(b, (Operators, np.generic))
     if a_typed and not b_typed:
         x = as_expr(a)
@@ -321,6 +324,8 @@ def _fold(op: BinaryOp, x: Expr, y: Expr) -> Expr:
     dtype = x.dtype
     xc = x.value if isinstance(x, Const) else None
     yc = y.value if isinstance(y, Const) else None
+    if xc is None and yc is None:
+        return Binary(op, x, y, dtype)
     if dtype == dt.BOOL:
         for known, other in ((xc, y), (yc, x)):
             if known is not None:
@@ -455,21 +460,26 @@ def call(fn: str, *args: ExprLike) -> Expr:
 
 def children(e: Expr) -> tuple[Expr, ...]:
     """The direct operands of ``e``, in order."""
-    match e:
-        case Var() | Const():
-            return ()
-        case Binary() | Compare():
-            return (e.a, e.b)
-        case Not() | Cast():
-            return (e.a,)
-        case Select():
-            return (e.condition, e.a, e.b)
-        case Call():
-            return e.args
-        case Read():
-            return e.indices
-        case Reduce():
-            return (e.term,) if e.where is None else (e.term, e.where)
+    return _OPERANDS[type(e)](e)
+
+
+def _none(e: Expr) -> tuple[Expr, ...]:
+    return ()
+
+
+_OPERANDS: dict[type, Callable[[Any], tuple[Expr, ...]]] = {
+    Var: _none,
+    Const: _none,
+    Binary: attrgetter("a", "b"),
+    Compare: attrgetter("a", "b"),
+    Not: lambda e: (e.a,),
+    Select: attrgetter("condition", "a", "b"),
+    Cast: lambda e: (e.a,),
+    Call: attrgetter("args"),
+    Read: attrgetter("indices"),
+    Reduce: lambda e: (e.term,) if e.where is None else (e.term, e.where),
+}
+"""By type, since trees are walked more often than anything else is done to them."""
 
 
 def rebuild(e: Expr, parts: Sequence[Expr]) -> Expr:
@@ -510,23 +520,41 @@ def _rewritten(e: Expr, fn: Callable[[Expr], Expr | None], done: dict[Expr, Expr
         return result
     result = fn(e)
     if result is None:
-        result = e
         old = children(e)
-        if old:
-            new = [_rewritten(c, fn, done) for c in old]
-            for a, b in zip(old, new, strict=True):
-                if a is not b:
-                    result = rebuild(e, new)
-                    break
+        result = _with_operands(e, old, [_rewritten(c, fn, done) for c in old]) if old else e
     done[e] = result
     return result
 
 
-def substitute(e: Expr, values: dict[Var, Expr]) -> Expr:
+def _with_operands(e: Expr, old: Sequence[Expr], new: Sequence[Expr]) -> Expr:
+    """``e`` with ``new`` operands in place of the ``old`` ones; itself where they are the same."""
+    for a, b in zip(old, new, strict=True):
+        if a is not b:
+            return rebuild(e, new)
+    return e
+
+
+def substitute(e: Expr, values: Mapping[Var, Expr]) -> Expr:
     """Replace variables by expressions."""
-    if not values:
+    return _substituted(e, values, {}) if values else e
+
+
+def _substituted(e: Expr, values: Mapping[Var, Expr], done: dict[Expr, Expr]) -> Expr:
+    """What :func:`rewrite` would do, without a call for each leaf."""
+    if isinstance(e, Var):
+        return values.get(e, e)
+    if isinstance(e, Const):
         return e
-    return rewrite(e, lambda x: values.get(x) if isinstance(x, Var) else None)
+    result = done.get(e)
+    if result is None:
+        if isinstance(e, Binary):
+            a, b = _substituted(e.a, values, done), _substituted(e.b, values, done)
+            result = e if a is e.a and b is e.b else _fold(e.op, a, b)
+        else:
+            old = children(e)
+            result = _with_operands(e, old, [_substituted(c, values, done) for c in old])
+        done[e] = result
+    return result
 
 
 def walk(e: Expr) -> Iterator[Expr]:

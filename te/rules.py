@@ -7,6 +7,7 @@ match any expression of the dtype, ``c`` any condition; a variable that occurs t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal
 
 from . import dtype as dt
@@ -74,7 +75,10 @@ def apply(s: Simplifier, e: Expr) -> Expr:
     """Apply the first rule that fits ``e``, whose operands are simplified; ``e`` itself where none does."""
     if isinstance(e, Cast):
         return _conversion(s, e)
-    for rule in _BY_HEAD.get(_head(e), ()):
+    head = _head(e)
+    if head not in _BY_HEAD:
+        return e
+    for rule in _rules_for(head, tuple(map(_head, children(e)))):
         if not _is_kind(e.dtype, rule.kind):
             continue
         found: dict[Expr, Expr] = {}
@@ -96,6 +100,16 @@ def _head(e: Expr) -> object:
 _BY_HEAD: dict[object, list[Rule]] = {}
 for _rule in RULES:
     _BY_HEAD.setdefault(_head(_rule.lhs), []).append(_rule)
+
+
+@lru_cache(maxsize=4096)
+def _rules_for(head: object, operands: tuple[object, ...]) -> list[Rule]:
+    """The rules that may fit an expression, by its head and its operands' heads: none, for most."""
+    return [
+        rule
+        for rule in _BY_HEAD[head]
+        if all(isinstance(p, Var) or _head(p) == x for p, x in zip(children(rule.lhs), operands, strict=True))
+    ]
 
 
 def _is_kind(dtype: str, kind: Kind) -> bool:
