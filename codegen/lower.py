@@ -15,11 +15,10 @@ variable to a constant range, the loop is shortened instead.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TypeAlias
 
 from ..errors import ScheduleError
-from ..schedule.axis import LoopAxis, bound_axes, shared_loop, split_parts, value
+from ..schedule.axis import LoopAxis, bound_axes, shared_loop
 from ..schedule.schedule import Schedule
 from ..schedule.stage import Prefetching, Stage
 from ..te import dtype as dt
@@ -46,6 +45,7 @@ from .combiners import combine, identity
 from .in_place import in_place_pairs
 from .nodes import LINE_BYTES, Alloc, Barrier, Buffer, For, Function, If, Let, Prefetch, Seq, Stmt, seq
 from .scope import Scope, narrowed, ranges
+from .stage_terms import StageTerms, terms_of
 from .storage import Storage
 
 L2_CACHE = 2
@@ -73,6 +73,13 @@ class _Lowering(Storage):
     def __init__(self, schedule: Schedule) -> None:
         super().__init__(schedule)
         self._vars: dict[Expr, frozenset[Var]] = {}
+        self._terms: dict[Stage, StageTerms] = {}
+
+    def _terms_of(self, stage: Stage) -> StageTerms:
+        found = self._terms.get(stage)
+        if found is None:
+            found = self._terms[stage] = terms_of(self.schedule, stage)
+        return found
 
     def vars(self, e: Expr) -> frozenset[Var]:
         """The variables of an expression; asked for at every loop that a guard passes."""
@@ -121,25 +128,19 @@ class _Lowering(Storage):
         if any(r.extent == 0 for r in stage.roots):
             return EMPTY
         single = {a.var: const(0) for a in stage.leaves if a.extent == 1}
-        scope = replace(scope, values={**scope.values, **single})
-        coordinates = stage.coordinates()
-        guards = stage.split_guards() + self._domain_guards(stage, coordinates)
-        target = self.locate(stage.tensor, [coordinates[a.var] for a in stage.tensor.axes], scope)
+        scope = scope.valued(single)
+        terms = self._terms_of(stage)
+        target = self.locate(stage.tensor, [terms.coordinates[a.var] for a in stage.tensor.axes], scope)
         leaves = stage.leaves
         if not isinstance(stage.body, Reduce):
-            value = substitute(stage.body, coordinates)
 
             def nest(value: Expr) -> Stmt:
-                return self.loops(stage, leaves, scope, guards, lambda sc, _: self.store(target, value, sc))
+                return self.loops(stage, leaves, scope, terms.guards, lambda sc, _: self.store(target, value, sc))
 
-            condition, under_it = self._unswitched(value, scope) if stage.unswitched else (None, value)
-            return nest(value) if condition is None else If(condition, nest(under_it), nest(value))
+            condition, under_it = self._unswitched(terms.value, scope) if stage.unswitched else (None, terms.value)
+            return nest(under_it) if condition is None else If(condition, nest(under_it), nest(terms.value))
         body = stage.body
         first = next((i for i, a in enumerate(leaves) if a.kind == "reduce"), len(leaves))
-        term = substitute(body.term, coordinates)
-        where = [substitute(c, coordinates) for c in split_conjuncts(body.where)]
-        reduce_guards = [g for g in guards if self._is_reduction(stage, g)]
-        guards = [g for g in guards if g not in reduce_guards]
         inner = leaves[first:]
         spatial = [a for a in inner if a.kind == "spatial"]
         nothing = const(identity(body.combiner, body.dtype), body.dtype)
@@ -150,15 +151,15 @@ class _Lowering(Storage):
         def update(sc: Scope, _: Guards) -> Stmt:
             buffer, indices = target
             old = Read(buffer, indices, buffer.dtype)
-            return self.store(target, combine(body.combiner, old, term), sc)
+            return self.store(target, combine(body.combiner, old, terms.value), sc)
 
         def both(sc: Scope, left: Guards) -> Stmt:
             nest = self.loops(stage, spatial, sc, left, start, attached=False)
             if any(a.extent == 0 for a in inner):
                 return nest
-            return seq(nest, self.loops(stage, inner, sc, [*left, *reduce_guards, *where], update))
+            return seq(nest, self.loops(stage, inner, sc, [*left, *terms.reduce_guards, *terms.where], update))
 
-        return self.loops(stage, leaves[:first], scope, guards, both, last=False)
+        return self.loops(stage, leaves[:first], scope, terms.guards, both, last=False)
 
     def _unswitched(self, value: Expr, scope: Scope) -> tuple[Expr | None, Expr]:
         """All conditions of selects that are decided here, as one, and the value where it holds."""
@@ -177,38 +178,6 @@ class _Lowering(Storage):
         under = rewrite(value, without, done)
         condition = scope.simplify(all_of(*decided))
         return (None, value) if isinstance(condition, Const) else (condition, under)
-
-    def _is_reduction(self, stage: Stage, guard: Expr) -> bool:
-        reduced = {a.var for a in stage.axes if a.kind == "reduce"}
-        return not reduced.isdisjoint(self.vars(guard))
-
-    def _domain_guards(self, stage: Stage, coordinates: dict[Var, Expr]) -> list[Expr]:
-        """An attached stage computes a box that may stick out of the tensor, or out of what its consumer computes."""
-        if stage.region_min is None:
-            return []
-        guards = []
-        for axis in stage.tensor.axes:
-            guards += [coordinates[axis.var] >= 0, coordinates[axis.var] < axis.extent]
-        for d, axis in enumerate(stage.tensor.axes):
-            reader = self.schedule.point_reader(stage, d)
-            if reader is not None:
-                guards += [coordinates[axis.var] < end for end in self._reader_ends(stage, *reader)]
-        return guards
-
-    def _reader_ends(self, stage: Stage, reader: Stage, dimension: int) -> list[Expr]:
-        """Where what a reader computes of a dimension ends: its own region, and a split of it that is guarded."""
-        root = reader.roots[dimension]
-        begin = const(0) if reader.region_min is None else reader._resolve(reader.region_min[dimension])
-        ends = [] if reader.region_min is None else [binary("add", begin, root.extent)]
-        assert stage.attach is not None
-        inside = reader.leaves[reader.leaves.index(stage.attach[1]) + 1 :]
-        inner = {axis.var for leaf in inside for axis in bound_axes(leaf)}
-        for part in split_parts(root):
-            if part.split is not None and part.split.guarded:
-                start = simplify(binary("add", begin, binary("sub", value(root), value(part))), reader.loop_bounds())
-                if inner.isdisjoint(self.vars(start)):
-                    ends.append(binary("add", start, part.extent))
-        return ends
 
     # ------------------------------------------------------------------ loops
 
@@ -309,13 +278,13 @@ class _Lowering(Storage):
             value = scope.simplify(value)
             alias = isinstance(value, Var)
             if isinstance(value, Const) or (isinstance(value, Var) and not axis.cuts):
-                return self._fused_parts(axis, replace(scope, values={**scope.values, axis.var: value}), inside)
+                return self._fused_parts(axis, scope.valued({axis.var: value}), inside)
             var = value if isinstance(value, Var) else axis.var
             result: Stmt | None = None
             for low, high in reversed(ranges(axis)):
                 known = scope.ranged(var, low, high)
                 if alias:
-                    known = replace(known, values={**known.values, axis.var: known.values.get(var, var)})
+                    known = known.valued({axis.var: known.values.get(var, var)})
                 part = self._fused_parts(axis, known, inside)
                 result = part if result is None else If(compare("lt", var, high), part, result)
             assert result is not None
@@ -336,8 +305,7 @@ class _Lowering(Storage):
         parts: list[Stmt] = []
         allocated: list[Buffer] = []
         for p in producers:
-            assert p.region_min is not None
-            origin = tuple(scope.simplify(p._resolve(m)) for m in p.region_min)
+            origin = tuple(map(scope.simplify, self._terms_of(p).origin))
             for m in origin:
                 if not all(map(scope.binds, self.vars(m))):
                     raise ScheduleError(
@@ -352,7 +320,7 @@ class _Lowering(Storage):
                 self.thread[p] = buffer
             else:
                 allocated.append(buffer)
-            scope = replace(scope, buffers={**scope.buffers, p.tensor: (buffer, origin)})
+            scope = scope.holding(p.tensor, buffer, origin)
             parts += [self._prefetches(p, leaf, p.leaves, scope), self.stage(p, scope)]
         result = seq(*parts, remaining(scope))
         for buffer in reversed(allocated):
@@ -372,13 +340,13 @@ class _Lowering(Storage):
     def _prefetch(self, stage: Stage, access: Read, p: Prefetching, inner: Sequence[LoopAxis], scope: Scope) -> Stmt:
         ahead = {p.along.var: p.along.var + p.distance}
         write = access.source is stage.tensor
-        wanted = substitute(access, stage.coordinates())
+        wanted = substitute(access, self._terms_of(stage).coordinates)
         if p.along is not p.axis:  # its variable may stand for an expression: that of a part of a fused loop
             wanted, ahead = substitute(wanted, ahead), {}
         used = self.vars(wanted)
         around = [x for x in inner if any(a.var in used for a in bound_axes(x))]
         vectors = [x for x in around if x.annotation == "vectorize" or self._within_line(x, wanted)]
-        start = replace(scope, values={**scope.values, **{x.var: const(0) for x in vectors}})
+        start = scope.valued({x.var: const(0) for x in vectors})
         loops = [x for x in around if x not in vectors]
         if p.share is not None and loops:
             part, step = shared_loop(loops[0], p.share)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ..schedule.axis import LoopAxis
 from ..te import dtype as dt
@@ -30,9 +30,19 @@ class Scope:
     def ranged(self, var: Var, low: int, high: int) -> Scope:
         """Know that ``low <= var < high``; a range of one value makes the variable a constant."""
         if high - low == 1:
-            return replace(self, values={**self.values, var: const(low)})
-        values = {v: x for v, x in self.values.items() if v is not var}
-        return replace(self, bounds={**self.bounds, var: (low, max(high - 1, low))}, values=values)
+            return self.valued({var: const(low)})
+        values = self.values
+        if var in values:
+            values = {v: x for v, x in values.items() if v is not var}
+        return Scope({**self.bounds, var: (low, max(high - 1, low))}, values, self.buffers)
+
+    def valued(self, values: Mapping[Var, Expr]) -> Scope:
+        """Know that variables stand for other expressions."""
+        return Scope(self.bounds, {**self.values, **values}, self.buffers)
+
+    def holding(self, source: Source, buffer: Buffer, origin: tuple[Expr, ...]) -> Scope:
+        """Know where an attached stage's values are."""
+        return Scope(self.bounds, self.values, {**self.buffers, source: (buffer, origin)})
 
     def binds(self, var: Var) -> bool:
         return var in self.bounds or var in self.values
