@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from math import inf
 
 from ..te import dtype as dt
 from ..te.expr import Binary, Cast, Compare, Const, Expr, Not, Read, Select, Var, walk
@@ -38,12 +39,16 @@ def add_forms(a: Form, b: Form, scale: int = 1) -> Form:
     if isinstance(a, int):
         a = Linear(a)
     terms = a.terms
-    if b.terms:
+    if not terms and scale:
+        terms = b.terms if scale == 1 else tuple((sym, scale * k) for sym, k in b.terms)
+    elif b.terms:
         merged = dict(terms)
         for sym, k in b.terms:
             merged[sym] = merged.get(sym, 0) + scale * k
         terms = tuple(sorted(((s, k) for s, k in merged.items() if k), key=lambda t: (t[0].level, t[0].serial)))
-    vectors = a.vectors + tuple((name, scale * k) for name, k in b.vectors)
+    vectors = a.vectors
+    if b.vectors:
+        vectors += tuple((name, scale * k) for name, k in b.vectors)
     return normal(Linear(a.const + scale * b.const, terms, a.lane + scale * b.lane, vectors))
 
 
@@ -288,19 +293,16 @@ class IndexPart(Core):
     def _decide(self, op: str, difference: Form) -> bool | None:
         """Whether ``difference op 0`` is the same for all values in range."""
         low, high = self.bounds(difference)
-        below = high is not None and high < 0
-        not_above = high is not None and high <= 0
-        above = low is not None and low > 0
-        not_below = low is not None and low >= 0
-        zero = low is not None and low == high == 0
-        yes, no = {
-            "lt": (below, not_below),
-            "le": (not_above, above),
-            "gt": (above, not_above),
-            "ge": (not_below, below),
-            "eq": (zero, below or above),
-            "ne": (below or above, zero),
-        }[op]
+        least, most = -inf if low is None else low, inf if high is None else high
+        match op:
+            case "lt" | "ge":
+                yes, no = most < 0, least >= 0
+            case "le" | "gt":
+                yes, no = most <= 0, least > 0
+            case _:
+                yes, no = least == most == 0, most < 0 or least > 0
+        if op in ("ge", "gt", "ne"):
+            yes, no = no, yes
         return True if yes else False if no else None
 
     def _lane_mask(self, op: str, difference: Linear) -> str:

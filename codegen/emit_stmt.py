@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from ..errors import InternalError
 from ..te import dtype as dt
-from ..te.expr import Const, Expr, Read, Var, walk
+from ..te.expr import Const, Expr, Read, Var, distinct, walk
 from .emit_core import Linear
 from .emit_expr import ExprPart
 from .emit_index import Form, add_forms, scale_form
@@ -222,7 +222,7 @@ def _widest_bits(s: Stmt) -> int:
 
 def _read_bits(e: Expr) -> int:
     kinds = [8]
-    for x in walk(e):
+    for x in distinct(e):
         if isinstance(x, Read) or (not isinstance(x, (Var, Const)) and dt.is_float(x.dtype)):
             kinds.append(dt.bits(x.dtype))
     return max(kinds)

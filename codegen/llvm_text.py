@@ -7,8 +7,10 @@ Next: :mod:`.emit_core`.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -49,8 +51,14 @@ def literal(value: int | float | bool, dtype: str) -> str:
         return "true" if value else "false"
     if not dt.is_float(dtype):
         return str(int(value))
+    return _float_literal(float(value), math.copysign(1.0, value), dtype)
+
+
+@lru_cache(maxsize=4096)
+def _float_literal(value: float, sign: float, dtype: str) -> str:
+    """Kept, since few values occur often; sign: tells -0.0 from 0.0, which are equal."""
     if dtype == "float64":
-        return double_bits(float(value))
+        return double_bits(value)
     with np.errstate(over="ignore"):
         rounded = np.asarray(value, dtype=np.float64).astype(dt.to_numpy(dtype))
     if dtype == "float32":
