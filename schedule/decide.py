@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 def to_json(value: object) -> Json:
     """Turn tuples into lists, so that a value equals what comes back from JSON."""
-    if value is None or isinstance(value, (bool, int, float, str)):
+    if value is None or isinstance(value, (int, str, float)):
         return value
     if isinstance(value, (tuple, list)):
         return [to_json(v) for v in value]

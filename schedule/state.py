@@ -7,7 +7,7 @@ from typing import TypeAlias, Union
 
 from ..errors import ScheduleError
 from ..te.expr import Axis, Expr, Read, Var, substitute
-from ..te.tensor import Compute, Placeholder, Source
+from ..te.tensor import Compute, Placeholder, Source, sources_of
 from ..te.workload import Workload
 from .axis import LoopAxis
 from .decide import Decisions
@@ -21,6 +21,8 @@ AxisLike: TypeAlias = Union[str, Axis, LoopAxis]
 
 class ScheduleState:
     """The stages of a workload as they stand; the primitives derive from it."""
+
+    _depth = 0  # how many primitives are under way, one called by the other: the outermost is recorded
 
     def __init__(self, workload: Workload, names: Names | None = None) -> None:
         names = names_of(workload) if names is None else names
@@ -63,7 +65,7 @@ class ScheduleState:
 
     def consumers(self, source: Source) -> list[Stage]:
         """The live stages that read a tensor."""
-        return [s for s in self.live_stages() if source in s.inputs()]
+        return [s for s in self.live_stages() if source in sources_of(s.body)]
 
     def point_reader(self, stage: Stage, dimension: int) -> tuple[Stage, int] | None:
         """The stage inside whose loops this one is computed, and its dimension, if it alone reads this dimension point

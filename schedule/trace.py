@@ -81,7 +81,7 @@ def primitive(method: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(method)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         schedule: Any = args[0]
-        depth = getattr(schedule, "_depth", 0)
+        depth = schedule._depth
         recorded = {}
         if not depth:  # arguments that do not fit are the method's own error
             given = {**dict(zip(names, args[1:], strict=False)), **kwargs}
@@ -100,20 +100,13 @@ def primitive(method: Callable[P, R]) -> Callable[P, R]:
 
 
 def _record(schedule: Schedule, name: str, argument: object) -> Any:
-    if name in STAGE_ARGUMENTS:
-        if isinstance(argument, str):
-            return argument
-        if isinstance(argument, Stage):
-            return argument.name
-        if isinstance(argument, Source):
-            for stage in schedule.stages.values():
-                if stage.tensor is argument:
-                    return stage.name
-            return argument.name
-    if isinstance(argument, (LoopAxis, Axis)):
+    if isinstance(argument, (LoopAxis, Stage, Axis)):
         return argument.name
-    if isinstance(argument, (Stage, Source)):
-        return argument.name
+    if isinstance(argument, (str, int)):
+        return argument
+    if isinstance(argument, Source):
+        named = (s.name for s in schedule.stages.values() if name in STAGE_ARGUMENTS and s.tensor is argument)
+        return next(named, argument.name)
     if isinstance(argument, (list, tuple)):
         return [_record(schedule, "", a) for a in argument]
     return to_json(argument)

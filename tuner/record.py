@@ -235,7 +235,10 @@ def relative_spread(run_s: Sequence[float]) -> float:
 
 def canonical_json(data: object) -> str:
     """One text for equal data: sorted keys, no spaces. Raises ValueError for NaN and infinity."""
-    return json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _ENCODER.encode(data)
+
+
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def fingerprint_hash(fingerprint: Mapping[str, Any]) -> str:
