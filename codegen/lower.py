@@ -39,6 +39,7 @@ from ..te.expr import (
     substitute,
 )
 from ..te.expr import conjuncts as split_conjuncts
+from ..te.simplifier import forget
 from ..te.simplify import simplify
 from ..te.tensor import Placeholder
 from .combiners import combine, identity
@@ -72,6 +73,7 @@ Body: TypeAlias = Callable[[Scope, Guards], Stmt]
 class _Lowering(Storage):
     def __init__(self, schedule: Schedule) -> None:
         super().__init__(schedule)
+        forget()
         self._vars: dict[Expr, frozenset[Var]] = {}
         self._terms: dict[Stage, StageTerms] = {}
 

@@ -35,7 +35,7 @@ def terms_of(schedule: Schedule, stage: Stage) -> StageTerms:
     coordinates = stage.coordinates()
     guards = stage.split_guards() + _domain_guards(schedule, stage, coordinates)
     body = stage.body
-    origin = tuple(stage._resolve(m) for m in stage.region_min or ())
+    origin = tuple(stage.resolved(m) for m in stage.region_min or ())
     if not isinstance(body, Reduce):
         return StageTerms(coordinates, tuple(guards), (), substitute(body, coordinates), (), origin)
     reduced = {a.var for a in stage.axes if a.kind == "reduce"}
@@ -62,7 +62,7 @@ def _domain_guards(schedule: Schedule, stage: Stage, coordinates: dict[Var, Expr
 def _reader_ends(stage: Stage, reader: Stage, dimension: int) -> list[Expr]:
     """Where what a reader computes of a dimension ends: its own region, and a split of it that is guarded."""
     root = reader.roots[dimension]
-    begin = const(0) if reader.region_min is None else reader._resolve(reader.region_min[dimension])
+    begin = const(0) if reader.region_min is None else reader.resolved(reader.region_min[dimension])
     ends = [] if reader.region_min is None else [binary("add", begin, root.extent)]
     assert stage.attach is not None
     inside = reader.leaves[reader.leaves.index(stage.attach[1]) + 1 :]

@@ -70,8 +70,7 @@ class Algorithms(ScheduleState):
             if id(tensor) not in known
         ]
         st.body = body
-        st.reduce_roots = ()
-        st.leaves = list(st.roots)
+        st.drop_reduction()
         return added
 
     @primitive

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from ..te.expr import Expr, Var, binary
+from ..te.tensor import Source
 
 LoopKind = Literal["serial", "unroll", "vectorize", "parallel"]
 TailPolicy = Literal["none", "guard"]
@@ -53,8 +55,34 @@ class LoopAxis:
         return f"LoopAxis({self.name}: {self.extent})"
 
 
-def new_axis(name: str, extent: int, kind: Literal["spatial", "reduce"]) -> LoopAxis:
-    return LoopAxis(name, extent, kind, Var(name))
+def new_axis(name: str, extent: int, kind: Literal["spatial", "reduce"], of: Source | None = None) -> LoopAxis:
+    """Make an axis; of: the tensor whose stage it is a loop of, which has no other of that name."""
+    return LoopAxis(name, extent, kind, Var(name) if of is None else _variable(of, name))
+
+
+# Schedules of one tensor share the variables of their loops, and what is made of these, so that what was found out
+# about expressions for one schedule (:mod:`..te.cached`) is known to the next.
+
+
+@lru_cache(maxsize=8192)
+def _variable(of: Source, name: str) -> Var:
+    return Var(name)
+
+
+@lru_cache(maxsize=8192)
+def _joined(outer: Expr, factor: int, inner: Expr) -> Expr:
+    return binary("add", binary("mul", outer, factor), inner)
+
+
+@lru_cache(maxsize=8192)
+def plus(a: Expr, b: Expr) -> Expr:
+    """``a + b``, the same object each time."""
+    return binary("add", a, b)
+
+
+@lru_cache(maxsize=8192)
+def _part(op: Literal["floordiv", "floormod"], fused: Expr, extent: int) -> Expr:
+    return binary(op, fused, extent)
 
 
 def value(axis: LoopAxis) -> Expr:
@@ -64,12 +92,12 @@ def value(axis: LoopAxis) -> Expr:
     it; once the fused loop is split they are quotient and remainder of its value.
     """
     if axis.split is not None:
-        return binary("add", binary("mul", value(axis.split.outer), axis.split.factor), value(axis.split.inner))
+        return _joined(value(axis.split.outer), axis.split.factor, value(axis.split.inner))
     fused = axis.fused_into
     if fused is None or not _has_no_variable(fused):
         return axis.var
     assert fused.fuse is not None
-    return binary("floordiv" if fused.fuse.outer is axis else "floormod", value(fused), fused.fuse.inner.extent)
+    return _part("floordiv" if fused.fuse.outer is axis else "floormod", value(fused), fused.fuse.inner.extent)
 
 
 def split_parts(axis: LoopAxis) -> list[LoopAxis]:

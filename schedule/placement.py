@@ -7,12 +7,12 @@ from functools import lru_cache
 from typing import get_args
 
 from ..errors import ScheduleError
-from ..te.expr import Axis, Const, Expr, Read, Reduce, Var, binary, rewrite, substitute
-from ..te.region import region
-from ..te.simplify import simplify
+from ..te.cached import Interval, indices_of
+from ..te.expr import Axis, Expr, Read, Reduce, Var, rewrite, substitute
 from ..te.tensor import Compute, Placeholder, Source
-from .axis import LoopAxis, bound_axes
+from .axis import LoopAxis, plus
 from .layout import BlockedLayout
+from .regions import clipped, covered, inner_and_bounds, union
 from .stage import Bounds, Prefetching, Stage, StageScope
 from .state import AxisLike, ScheduleState, StageLike
 from .trace import primitive
@@ -61,39 +61,21 @@ class Placement(ScheduleState):
         readers = self.consumers(st.tensor)
         if not readers:
             raise ScheduleError(f"compute_at({st.name}): nothing reads it")
-        minima: tuple[Expr, ...] | None = None
-        extents: tuple[int, ...] = ()
+        region: list[Interval] = []
         for reader in readers:
-            inner, bounds = _inner_and_bounds(reader, at, a)
+            inner, bounds = inner_and_bounds(reader, at, a)
             coordinates = reader.coordinates()
             if reader is not at:
                 tight, ranges = self._coordinates_inside(reader, at)
                 coordinates.update(tight)
                 inner.update(ranges)
                 bounds.update(ranges)
-            known: dict[tuple[Expr, int], tuple[Expr, int]] = {}  # the reads of a window share most of their indices
-            for read in reader.reads():
-                if read.source is not st.tensor:
-                    continue
-                found: list[tuple[Expr, int]] = []
-                for index in zip(read.indices, st.tensor.shape, strict=True):
-                    i, size = index
-                    if isinstance(i, Const) and 0 <= i.value < size:
-                        found.append((i, 1))
-                        continue
-                    if index not in known:
-                        e = simplify(substitute(i, coordinates), bounds)
-                        known[index] = region(e, inner, bounds, within=(0, size - 1))
-                    found.append(known[index])
-                new_min, new_extent = tuple(m for m, _ in found), tuple(n for _, n in found)
-                if minima is None:
-                    minima, extents = new_min, new_extent
-                else:
-                    minima, extents = _union(minima, extents, new_min, new_extent, bounds, st)
-        assert minima is not None
-        for d, root in enumerate(st.roots):
-            root.extent = _clipped(minima[d], extents[d], st.tensor.shape[d])
-        st.region_min = minima
+            dimensions = zip(indices_of(reader.body, st.tensor), st.tensor.shape, strict=True)
+            found = [covered(indices, size, coordinates, inner, bounds) for indices, size in dimensions]
+            region = union(region, found, bounds, st.tensor.shape) if region else found
+        for root, (minimum, extent), size in zip(st.roots, region, st.tensor.shape, strict=True):
+            root.extent = clipped(minimum, extent, size)
+        st.region_min = tuple(minimum for minimum, _ in region)
         st.attach = (at, a)
 
     def _coordinates_inside(self, reader: Stage, at: Stage) -> tuple[dict[Var, Expr], Bounds]:
@@ -110,7 +92,7 @@ class Placement(ScheduleState):
                 stage, dimension = outer
             assert stage.region_min is not None
             root = stage.roots[dimension]
-            coordinates[axis.var] = binary("add", stage._resolve(stage.region_min[dimension]), root.var)
+            coordinates[axis.var] = plus(stage.resolved(stage.region_min[dimension]), root.var)
             ranges[root.var] = (0, max(root.extent - 1, 0))
         return coordinates, ranges
 
@@ -127,8 +109,7 @@ class Placement(ScheduleState):
         _unscheduled(st, "cache_write")
         local, st.body = _computed_apart(f"{st.name}.local", st.tensor, st.body)
         made = self._add_stage(local.name, local, before=st)
-        st.reduce_roots = ()
-        st.leaves = list(st.roots)
+        st.drop_reduction()
         return made
 
     @primitive
@@ -321,57 +302,3 @@ def _redirected(e: Expr, old: Source, new: Source) -> Expr | None:
 def _unscheduled(stage: Stage, primitive_name: str) -> None:
     if stage.inlined or stage.attach is not None or stage.leaves != [*stage.roots, *stage.reduce_roots]:
         raise ScheduleError(f"{primitive_name}({stage.name}): the stage is already scheduled; call it first")
-
-
-def _inner_and_bounds(reader: Stage, at: Stage, axis: LoopAxis) -> tuple[Bounds, Bounds]:
-    """The variables that vary within one iteration of ``axis`` for ``reader``, and the ranges of all that are bound."""
-    inner: Bounds = {}
-    bounds: Bounds = {}
-    stage = reader
-    while stage is not at:
-        inner.update(stage.loop_bounds())
-        if stage.attach is None:
-            raise ScheduleError(
-                f"compute_at: stage {reader.name} reads it too, and is not computed inside {at.name}; "
-                "place that stage first, or choose an outer loop of a common consumer"
-            )
-        stage = stage.attach[0]
-    below = at.leaves[at.leaves.index(axis) + 1 :]
-    inner.update({a.var: (0, max(a.extent - 1, 0)) for leaf in below for a in bound_axes(leaf)})
-    bounds.update(inner)
-    outer: Stage | None = at
-    while outer is not None:
-        bounds.update(outer.loop_bounds())
-        outer = outer.attach[0] if outer.attach else None
-    return inner, bounds
-
-
-def _clipped(minimum: Expr, extent: int, size: int) -> int:
-    """No more than what remains of a dimension when the first coordinate is known."""
-    if isinstance(minimum, Const) and int(minimum.value) >= 0:
-        return max(0, min(extent, size - int(minimum.value)))
-    return extent
-
-
-def _union(
-    a_min: tuple[Expr, ...],
-    a_extent: tuple[int, ...],
-    b_min: tuple[Expr, ...],
-    b_extent: tuple[int, ...],
-    bounds: Bounds,
-    stage: Stage,
-) -> tuple[tuple[Expr, ...], tuple[int, ...]]:
-    """The smallest box that holds two, where their corners differ by constants; else the whole dimension."""
-    minima: list[Expr] = []
-    extents: list[int] = []
-    for d, (am, an, bm, bn) in enumerate(zip(a_min, a_extent, b_min, b_extent, strict=True)):
-        numbers = am is bm or (isinstance(am, Const) and isinstance(bm, Const))
-        shift = Const(0, "int64") if am is bm else bm - am if numbers else simplify(bm - am, bounds)
-        if isinstance(shift, Const):
-            s = int(shift.value)
-            minima.append(am if s >= 0 else bm)
-            extents.append(max(an, s + bn) - min(0, s))
-        else:
-            minima.append(Const(0, "int64"))
-            extents.append(stage.tensor.shape[d])
-    return tuple(minima), tuple(extents)

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import ScheduleError
 from ..te.expr import Reduce
-from .axis import Fuse, LoopAxis, Split, TailPolicy, new_axis
+from .axis import Fuse, LoopAxis, Split, TailPolicy
 from .stage import Stage
 from .state import AxisLike, ScheduleState, StageLike
 from .trace import primitive
@@ -50,8 +50,8 @@ class LoopPrimitives(ScheduleState):
                 f"split({a.name}, {factor}): factor must divide the extent {a.extent} when tail='none'; "
                 "use tail='guard'"
             )
-        outer = new_axis(st.fresh(f"{a.name}.o"), -(-a.extent // factor), a.kind)
-        inner = new_axis(st.fresh(f"{a.name}.i"), factor, a.kind)
+        outer = st.new_axis(f"{a.name}.o", -(-a.extent // factor), a.kind)
+        inner = st.new_axis(f"{a.name}.i", factor, a.kind)
         a.split = Split(outer, inner, factor, guarded)
         at = st.leaves.index(a)
         st.leaves[at : at + 1] = [outer, inner]
@@ -103,7 +103,7 @@ class LoopPrimitives(ScheduleState):
             if x.annotation != "serial":
                 raise ScheduleError(f"fuse: the loop {x.name} is already marked {x.annotation}; fuse before marking")
         self._no_stage_attached(st, a, "fuse")
-        fused = new_axis(st.fresh(f"{a.name}@{b.name}"), a.extent * b.extent, a.kind)
+        fused = st.new_axis(f"{a.name}@{b.name}", a.extent * b.extent, a.kind)
         fused.fuse = Fuse(a, b)
         a.fused_into = b.fused_into = fused
         st.leaves[at : at + 2] = [fused]

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..errors import ScheduleError
-from ..te.expr import Axis, Expr, Read, Reduce, Var, binary, free_vars, substitute
+from ..te.cached import variables_of, with_values
+from ..te.expr import Axis, Expr, Read, Reduce, Var
 from ..te.tensor import Compute, Source, reads_of, sources_of
-from .axis import LoopAxis, bound_axes, new_axis, value
+from .axis import LoopAxis, bound_axes, new_axis, plus, value
 from .layout import BlockedLayout
 
 Bounds = dict[Var, tuple[int, int]]
@@ -57,10 +58,11 @@ class Stage:
         self.name = name
         self.tensor = tensor
         self.body: Expr = tensor.body
+        self._by_name: dict[str, LoopAxis] = {}
+        self._by_var: dict[Var, LoopAxis] = {}
         axes = (*tensor.axes, *tensor.reduce_axes)
-        taken: set[str] = set()
-        names = [_unique(n, taken) for n in axis_names or [a.name for a in axes]]
-        made = tuple(new_axis(n, a.extent, a.kind) for n, a in zip(names, axes, strict=True))
+        names = axis_names or [a.name for a in axes]
+        made = tuple(self.new_axis(n, a.extent, a.kind) for n, a in zip(names, axes, strict=True))
         self.roots, self.reduce_roots = made[: len(tensor.axes)], made[len(tensor.axes) :]
         self.leaves: list[LoopAxis] = [*self.roots, *self.reduce_roots]
         self.attach: tuple[Stage, LoopAxis] | None = None
@@ -71,7 +73,6 @@ class Stage:
         self.layout: BlockedLayout | None = None
         self.prefetches: list[Prefetching] = []
         self.unswitched = False
-        self._names = taken
 
     # ------------------------------------------------------------------ structure
 
@@ -99,16 +100,30 @@ class Stage:
 
     def axis(self, name: str) -> LoopAxis:
         """Find an axis by name."""
-        for a in self.axes:
-            if a.name == name:
-                return a
-        raise ScheduleError(f"stage {self.name} has no axis {name!r}; its loops are {self.loop_names()}")
+        found = self._by_name.get(name)
+        if found is None or found.var not in self._by_var:
+            raise ScheduleError(f"stage {self.name} has no axis {name!r}; its loops are {self.loop_names()}")
+        return found
+
+    def new_axis(self, name: str, extent: int, kind: Literal["spatial", "reduce"]) -> LoopAxis:
+        """Make an axis of this stage, under the next name that is free."""
+        unique, n = name, 0
+        while unique in self._by_name:
+            n += 1
+            unique = f"{name}_{n}"
+        axis = self._by_name[unique] = new_axis(unique, extent, kind, self.tensor)
+        self._by_var[axis.var] = axis
+        return axis
+
+    def drop_reduction(self) -> None:
+        """Forget the axes of a reduction that is computed elsewhere now; their names stay taken."""
+        for axis in self.reduce_roots:
+            del self._by_var[axis.var]
+        self.reduce_roots = ()
+        self.leaves = list(self.roots)
 
     def loop_names(self) -> str:
         return ", ".join(a.name for a in self.leaves)
-
-    def fresh(self, name: str) -> str:
-        return _unique(name, self._names)
 
     def reads(self) -> list[Read]:
         """The reads in the body, each node once."""
@@ -122,31 +137,27 @@ class Stage:
     def coordinates(self) -> dict[Var, Expr]:
         """The value of each variable of ``body`` over the loop variables, region offset included."""
         result: dict[Var, Expr] = {}
-        outer = self._consumers_axes() if self.region_min is not None else {}
         for d, (axis, root) in enumerate(zip(self.tensor.axes, self.roots, strict=True)):
             local = value(root)
-            result[axis.var] = (
-                local if self.region_min is None else binary("add", self._resolve(self.region_min[d], outer), local)
-            )
+            result[axis.var] = local if self.region_min is None else plus(self.resolved(self.region_min[d]), local)
         for reduce_axis, root in zip(self.reduce_axes, self.reduce_roots, strict=True):
             result[reduce_axis.var] = value(root)
         return result
 
-    def _resolve(self, e: Expr, axes: dict[Var, LoopAxis] | None = None) -> Expr:
+    def resolved(self, e: Expr) -> Expr:
         """Bring an offset that compute_at found up to date with what the consumers' axes became since."""
-        used = free_vars(e)
-        if not used:
-            return e
-        axes = self._consumers_axes() if axes is None else axes
-        return substitute(e, {v: value(axes[v]) for v in used if v in axes})
+        used = variables_of(e)
+        return with_values(e, tuple(map(self._consumers_value, used))) if used else e
 
-    def _consumers_axes(self) -> dict[Var, LoopAxis]:
-        axes: dict[Var, LoopAxis] = {}
+    def _consumers_value(self, var: Var) -> Expr:
+        """What a consumer's axis became, outermost consumer first; the variable itself where it is none of theirs."""
+        found: Expr = var
         stage = self
         while stage.attach is not None:
             stage = stage.attach[0]
-            axes.update((a.var, a) for a in stage.axes)
-        return axes
+            if var in stage._by_var:
+                found = value(stage._by_var[var])
+        return found
 
     def loop_bounds(self) -> Bounds:
         """The range of each variable that this stage's loops bind."""
@@ -158,12 +169,3 @@ class Stage:
 
     def __repr__(self) -> str:
         return f"Stage({self.name}: {self.loop_names()})"
-
-
-def _unique(name: str, taken: set[str]) -> str:
-    base, n = name, 0
-    while name in taken:
-        n += 1
-        name = f"{base}_{n}"
-    taken.add(name)
-    return name

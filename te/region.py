@@ -39,7 +39,13 @@ def region(
     """
     if e.dtype != dt.INDEX:
         raise ExpressionError(f"region: the index {e} is {e.dtype}; an index must be int64")
-    s = simplifier({**bounds, **inner})
+    return region_under(simplifier({**bounds, **inner}), e, inner, within)
+
+
+def region_under(
+    s: Simplifier, e: Expr, inner: Mapping[Var, tuple[int, int]], within: tuple[int, int] | None
+) -> tuple[Expr, int]:
+    """The same under a simplifier's bounds, which hold those in ``inner``."""
     found = _Regions(s, inner).of(s.form(e))
     if found is None or (within is not None and found[1] > within[1] - within[0]):
         if within is None:

@@ -47,6 +47,11 @@ def simplifier(bounds: Bounds = NO_BOUNDS) -> Simplifier:
     return made
 
 
+def forget() -> None:
+    """Start anew: how equal terms are ordered depends on what was simplified before, and code must not."""
+    _recent.clear()
+
+
 _recent: list[Simplifier] = []
 _MAX_RECENT = 6
 _MAX_ATOMS = 20_000
