@@ -259,10 +259,11 @@ class _Lowering(Storage):
         self, leaf: LoopAxis, rest: Sequence[LoopAxis], low: int, high: int, scope: Scope, guards: Guards
     ) -> tuple[int, int]:
         """Shorten a range by the guards that hold nowhere outside of it, whatever the loops around and inside do."""
+        guards = [g for g in guards if leaf.var in self.vars(g)]
+        if not guards:
+            return low, high
         bounds = {**scope.bounds, **{a.var: (0, a.extent - 1) for x in rest for a in bound_axes(x)}}
         for g in guards:
-            if leaf.var not in self.vars(g):
-                continue
             g = substitute(g, scope.values)
             if self.vars(g) != {leaf.var}:
                 g = simplify(g, {**bounds, leaf.var: (low, high - 1)})

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from ..schedule.axis import bound_axes, split_parts, value
 from ..schedule.schedule import Schedule
-from ..schedule.stage import Stage
+from ..schedule.stage import Bounds, Stage
 from ..te.expr import Expr, Reduce, Var, binary, const, free_vars, substitute
 from ..te.expr import conjuncts as split_conjuncts
-from ..te.simplify import simplify
+from ..te.simplify import prove, simplify
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,9 @@ class StageTerms:
 def terms_of(schedule: Schedule, stage: Stage) -> StageTerms:
     """Work out a stage's terms. They are kept by who lowers: a stage is written once for each piece of a cut loop."""
     coordinates = stage.coordinates()
+    around = _bounds_around(stage)
     guards = stage.split_guards() + _domain_guards(schedule, stage, coordinates)
+    guards = [g for g in guards if not prove(g, around)]  # else each would be asked about at every loop
     body = stage.body
     origin = tuple(stage.resolved(m) for m in stage.region_min or ())
     if not isinstance(body, Reduce):
@@ -43,6 +45,15 @@ def terms_of(schedule: Schedule, stage: Stage) -> StageTerms:
     inner = tuple(g for g in guards if not reduced.isdisjoint(free_vars(g)))
     where = tuple(substitute(c, coordinates) for c in split_conjuncts(body.where))
     return StageTerms(coordinates, outer, inner, substitute(body.term, coordinates), where, origin)
+
+
+def _bounds_around(stage: Stage) -> Bounds:
+    """The ranges of all variables that a stage's loops and those around it bind."""
+    bounds = stage.loop_bounds()
+    while stage.attach is not None:
+        stage = stage.attach[0]
+        bounds.update(stage.loop_bounds())
+    return bounds
 
 
 def _domain_guards(schedule: Schedule, stage: Stage, coordinates: dict[Var, Expr]) -> list[Expr]:

@@ -9,7 +9,7 @@ from ..schedule.layout import BlockedLayout
 from ..schedule.schedule import Schedule
 from ..schedule.stage import Stage
 from ..te import dtype as dt
-from ..te.expr import Expr, Read, binary, rewrite, substitute
+from ..te.expr import Expr, Read, Var, binary, rewrite
 from ..te.simplify import simplify
 from ..te.tensor import Compute, Placeholder, Source
 from ..te.workload import Frame
@@ -101,20 +101,25 @@ class Storage:
     def store(self, target: tuple[Buffer, tuple[Expr, ...]], value: Expr, scope: Scope) -> Stmt:
         """Store a value at what :meth:`locate` found."""
         buffer, indices = target
-        moved = self.located(substitute(value, scope.values), scope)
+        moved = self.located(value, scope)
         return Store(buffer, tuple(scope.simplify(i) for i in indices), simplify(moved, scope.bounds))
 
     def located(self, value: Expr, scope: Scope) -> Expr:
-        """Turn reads of tensors into reads of their buffers."""
+        """Turn reads of tensors into reads of their buffers, and variables into what they stand for."""
         done: dict[Expr, Expr] = {}
+        done_inside: dict[Expr, Expr] = {}
 
         def moved(e: Expr) -> Expr | None:
+            return scope.values.get(e) if isinstance(e, Var) else inside(e)
+
+        def inside(e: Expr) -> Expr | None:
+            """Of indices: their variables are left to the simplifier."""
             if not isinstance(e, Read):
                 return None
-            indices = tuple(rewrite(i, moved, done) for i in e.indices)
-            if isinstance(e.source, Buffer):
-                return Read(e.source, tuple(scope.simplify(i) for i in indices), e.dtype)
-            buffer, indices = self.locate(e.source, indices, scope)
+            indices = tuple(rewrite(i, inside, done_inside) for i in e.indices)
+            buffer, indices = (
+                (e.source, indices) if isinstance(e.source, Buffer) else self.locate(e.source, indices, scope)
+            )
             return Read(buffer, tuple(scope.simplify(i) for i in indices), e.dtype)
 
         return rewrite(value, moved, done)
