@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import llvmlite.binding as llvm
 from llvmlite.binding.orcjit import LLJIT, ResourceTracker
 
+from ..codegen.kernel import Kernel
 from ..errors import InternalError
 from . import openmp
 
@@ -94,6 +95,25 @@ def load_objects(objects: Sequence[bytes], entry: str = ENTRY) -> LoadedProgram:
 
 def load_entries(objects: Sequence[bytes], entries: Sequence[str]) -> list[LoadedProgram]:
     """As :func:`load_objects`, for several functions of one library."""
+    library = _linked(objects, entries)
+    return [LoadedProgram(library, entry, threaded=openmp.runtime() is not None) for entry in entries]
+
+
+class LoadedKernel:
+    """A kernel in memory, without a program around it: for one thread, which runs all of it."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._library = _linked([kernel.object_code], [kernel.symbol])
+        pointers = [ctypes.c_void_p] * (len(kernel.params) + 2)
+        prototype = ctypes.CFUNCTYPE(None, *pointers, ctypes.c_int64, ctypes.c_int64)
+        self._function = prototype(self._library.tracker[kernel.symbol])
+
+    def __call__(self, params: Sequence[int], shared: int, thread: int) -> None:
+        """Run it once on the addresses of its parameters, inputs first, and of its scratch memory."""
+        self._function(*params, shared, thread, 0, 1)
+
+
+def _linked(objects: Sequence[bytes], symbols: Sequence[str]) -> _Library:
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     builder = llvm.JITLibraryBuilder()
@@ -106,13 +126,12 @@ def load_entries(objects: Sequence[bytes], entries: Sequence[str]) -> list[Loade
         for name, address in omp.symbols.items():
             builder.import_symbol(name, address)
     builder.add_current_process()
-    for entry in entries:
-        builder.export_symbol(entry)
+    for symbol in symbols:
+        builder.export_symbol(symbol)
     jit = llvm.create_lljit_compiler(use_jit_link=True)
     try:
         tracker = builder.link(jit, "luthier")
     except RuntimeError as error:
         jit.close()
-        raise InternalError(f"loading {len(objects)} objects: {', '.join(entries)} cannot be linked: {error}") from None
-    library = _Library(jit, tracker)
-    return [LoadedProgram(library, entry, threaded=omp is not None) for entry in entries]
+        raise InternalError(f"loading {len(objects)} objects: {', '.join(symbols)} cannot be linked: {error}") from None
+    return _Library(jit, tracker)

@@ -13,8 +13,10 @@ from ..codegen import cached
 from ..codegen.detect import host_target
 from ..codegen.kernel import Kernel, Param
 from ..schedule.layout import apply_layout
-from .arrays import Array
+from ..te import dtype as dt
+from .arrays import ALIGNMENT, Array, address_of, empty_aligned, empty_pages
 from .executable import Executable
+from .loader import LoadedKernel
 from .single import single_executable
 
 
@@ -29,12 +31,27 @@ def prepared(
     if param.prepare is None:
         return apply_layout(param.layout, array, out)
     kernel = param.prepare
-    executable = single_executable(kernel, host_target(1)) if preparing is None else preparing[kernel.symbol]
     source = np.ascontiguousarray(array)
     if out is None:
-        return np.asarray(executable(source))
-    executable.run_into([out], {executable.inputs[0].name: source})
+        out = empty_aligned(param.shape, dt.to_numpy(param.dtype))
+    if preparing is None:
+        _run_once(kernel, source, out)
+    else:
+        executable = preparing[kernel.symbol]
+        executable.run_into([out], {executable.inputs[0].name: source})
     return out
+
+
+def _run_once(kernel: Kernel, source: Array, out: Array) -> None:
+    """Run a kernel by itself: to compile an entry function for it would take longer than all the rest."""
+    if address_of(source) % ALIGNMENT:
+        aligned = empty_aligned(source.shape, source.dtype)
+        np.copyto(aligned, source)
+        source = aligned
+    shared_bytes = -(-kernel.shared_bytes // ALIGNMENT) * ALIGNMENT
+    scratch = empty_pages(shared_bytes + kernel.thread_bytes)
+    at = address_of(scratch)
+    LoadedKernel(kernel)([address_of(source), address_of(out)], at, at + shared_bytes)
 
 
 def load_preparing(params: Iterable[Param]) -> dict[str, Executable]:
