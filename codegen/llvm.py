@@ -76,8 +76,26 @@ def _lean_codegen() -> Iterator[None]:
                 binding.set_option("luthier", "-disable-lsr=false")
 
 
+class _Machines(threading.local):
+    """Target machines of one thread: they are not safe to share between threads."""
+
+    def __init__(self) -> None:
+        self.known: dict[tuple[str, str, str], binding.TargetMachine] = {}
+
+
+_machines = _Machines()
+
+
 def _machine(target: Target) -> binding.TargetMachine:
-    """A target machine of its own for every module: they are not safe to share between threads."""
+    """This thread's machine for a target; it is kept, as it and what it makes for its first module take 2 to 3 ms."""
+    identity = target.triple, target.cpu, target.features
+    found = _machines.known.get(identity)
+    if found is None:
+        found = _machines.known[identity] = _new_machine(target)
+    return found
+
+
+def _new_machine(target: Target) -> binding.TargetMachine:
     with _ready:
         _initialize()
     try:
