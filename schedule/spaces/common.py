@@ -234,10 +234,10 @@ def default_unroll(accumulators: int, target: Target, taps: int = 1) -> int:
 
 def stream_options(in_blocks: int) -> list[int]:
     """At how many places a panel over so many blocks of input channels may be read at once: parts of a sum, side by
-    side, which the core's own prefetchers follow each."""
-    return [n for n in range(1, 9) if in_blocks % n == 0]
+    side, which the core's own prefetchers follow each. Other numbers than powers of two gained nothing."""
+    return [n for n in (1, 2, 4, 8) if in_blocks % n == 0]
 
 
-def most_streams(in_blocks: int) -> int:
+def several_streams(in_blocks: int) -> int:
     """At how many of four places at most."""
-    return max(n for n in (1, 2, 4) if in_blocks % n == 0)
+    return min(4, stream_options(in_blocks)[-1])

@@ -22,7 +22,7 @@ from .common import (
     fuse_all,
     isolate_anchor,
     mark_tile,
-    most_streams,
+    several_streams,
     stream_options,
     tail_cut,
 )
@@ -151,7 +151,7 @@ def direct(
             conv = partial
 
     in_blocks = conv.reduce_roots[0].extent if blocked else 1
-    streams = d.choose("streams", stream_options(in_blocks), most_streams(in_blocks) if several else 1)
+    streams = d.choose("streams", stream_options(in_blocks), several_streams(in_blocks) if several else 1)
 
     n, co, outside, oh, ow, ci = image_axes(s, out)
     if window_y.outputs < oh.extent:

@@ -19,7 +19,7 @@ from .common import (
     PREFETCH,
     default_unroll,
     mark_tile,
-    most_streams,
+    several_streams,
     step_from_panel,
     stream_options,
     tail_cut,
@@ -79,7 +79,7 @@ def default_streams(in_blocks: int, filter_bytes: int, pieces: int, target: Targ
     waits for it, and its own prefetchers follow each stream."""
     if not is_double(target) or pieces >= FEW_PIECES or filter_bytes <= target.l2_bytes:
         return 1
-    return most_streams(in_blocks)
+    return several_streams(in_blocks)
 
 
 def channel_groups(out_blocks: int, vectors: int = 1) -> list[int]:
