@@ -46,13 +46,13 @@ class Fixed(Decider):
         super().__init__()
         self.decider, self.fixed = decider, fixed
 
-    def choose(self, name: str, options: Sequence[T], default: T) -> T:
+    def choose(self, name: str, options: Sequence[T], default: T, before: T | None = None) -> T:
         if name in self.fixed:
             options = [o for o in options if to_json(o) == self.fixed[name]]
             if not options:
                 raise ScheduleError(f"decision {name!r} cannot be {self.fixed[name]!r} here")
             default = options[0]
-        return self.decider.choose(name, options, default)
+        return self.decider.choose(name, options, default, before)
 
     def pick(self, name: str, options: Sequence[Json], default: Json) -> int:
         return self.decider.pick(name, options, default)

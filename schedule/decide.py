@@ -45,15 +45,25 @@ class Decider(ABC):
     def __init__(self) -> None:
         self.decisions: Decisions = {}
 
-    def choose(self, name: str, options: Sequence[T], default: T) -> T:
-        """Pick one of ``options``, which must hold ``default``; ``name`` must be new in this space."""
+    def choose(self, name: str, options: Sequence[T], default: T, before: T | None = None) -> T:
+        """Pick one of ``options``, which must hold ``default``; ``name`` must be new in this space.
+
+        before: for a decision that a space has not always asked for, the option that is what it used to do. Records
+        that are older stand for that, whatever the default has become.
+        """
         if name in self.decisions:
             raise ScheduleError(f"decision {name!r} was already made; give each decision a name of its own")
         if not options:
             raise ScheduleError(f"decision {name!r} has no options")
-        chosen = options[self.pick(name, [to_json(o) for o in options], to_json(default))]
-        self.decisions[name] = to_json(chosen)
-        return chosen
+        values = [to_json(o) for o in options]
+        older = before is not None and self.predates(name)
+        position = _position(name, values, to_json(before)) if older else self.pick(name, values, to_json(default))
+        self.decisions[name] = values[position]
+        return options[position]
+
+    def predates(self, name: str) -> bool:
+        """Whether what this decider follows is a whole schedule that was recorded before there was this decision."""
+        return False
 
     @abstractmethod
     def pick(self, name: str, options: Sequence[Json], default: Json) -> int:
@@ -105,6 +115,9 @@ class Replay(Decider):
         super().__init__()
         self.recorded = decisions
 
+    def predates(self, name: str) -> bool:
+        return name not in self.recorded
+
     def pick(self, name: str, options: Sequence[Json], default: Json) -> int:
         if name not in self.recorded:
             raise ScheduleError(f"decision {name!r} is not recorded; the record is of another version of this space")
@@ -114,19 +127,23 @@ class Replay(Decider):
 class Adapt(Decider):
     """Take recorded decisions as far as there are any: of an older version of a space, or of another workload.
 
-    A decision that is not recorded gets its default; its name is then in ``filled``. With ``nearest``, a size (or a
-    list of sizes) that is not among the options gives way to the option with the least difference of logarithms, if
-    that is within a factor of :data:`FARTHEST` in all; ``moved`` says from what to what. Anything else that is not
-    among the options raises ScheduleError.
+    A decision that is not recorded gets its default; its name is then in ``filled``. With ``whole``, the decisions are
+    all that some version of the space asked for: those that it had not yet are what it did without. With ``nearest``,
+    a size (or a list of sizes) that is not among the options gives way to the option with the least difference of
+    logarithms, if that is within a factor of :data:`FARTHEST` in all; ``moved`` says from what to what. Anything else
+    that is not among the options raises ScheduleError.
     """
 
     FARTHEST = 4.0
 
-    def __init__(self, decisions: Mapping[str, Json], *, nearest: bool = False) -> None:
+    def __init__(self, decisions: Mapping[str, Json], *, whole: bool = False, nearest: bool = False) -> None:
         super().__init__()
-        self.recorded, self.nearest = decisions, nearest
+        self.recorded, self.whole, self.nearest = decisions, whole and bool(decisions), nearest
         self.filled: list[str] = []
         self.moved: dict[str, tuple[Json, Json]] = {}
+
+    def predates(self, name: str) -> bool:
+        return self.whole and name not in self.recorded
 
     def pick(self, name: str, options: Sequence[Json], default: Json) -> int:
         if name not in self.recorded:

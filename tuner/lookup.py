@@ -58,14 +58,14 @@ class ScheduleLookup:
         stale: list[str] = []
         changed_rule = cache(lambda: self._changed_rule(workload, target))
         for record, origin in self._candidates(workload.key, target):
-            decider = Adapt(record.decisions)
+            decider = Adapt(record.decisions, whole=True)
             try:
                 schedule = instantiate(workload, decider, target)
             except ScheduleError as error:
                 stale.append(str(error))
                 continue
             filled = tuple(decider.filled)
-            if schedule.decisions and len(filled) == len(schedule.decisions):
+            if schedule.decisions and schedule.decisions.keys().isdisjoint(record.decisions):
                 stale.append(f"nothing is left of its decisions ({', '.join(sorted(record.decisions)) or 'none'})")
             elif filled and origin == "tuned" and changed_rule():
                 rule = f"the default rule has changed since in {', '.join(changed_rule())}"

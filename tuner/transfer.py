@@ -93,10 +93,11 @@ def hints(log: Database, workload: Workload, target: Target, most: int = NEIGHBO
     seen = [instantiate(workload, Default(), target).decisions]
     for n in neighbours(log, workload, target, other_machines=True)[: 2 * most]:
         best, default = _measured(log, n)
-        learnt = [] if best is None else [best.decisions, *([_changes(best, default)] if default else [])]
-        for decisions in learnt:
+        learnt = [] if best is None else [Adapt(best.decisions, whole=True, nearest=True)]
+        learnt += [Adapt(_changes(best, default), nearest=True)] if best and default else []
+        for decider in learnt:
             try:
-                made = instantiate(workload, Adapt(decisions, nearest=True), target).decisions
+                made = instantiate(workload, decider, target).decisions
             except ScheduleError:
                 continue
             if made not in seen:

@@ -59,7 +59,7 @@ def matmul(s: Schedule, d: Decider, target: Target) -> None:
     panels = 1  # of which a tile reads, each from its own place
     if m <= FEW_ROWS:
         divisors = [p for p in range(1, vectors + 1) if vectors % p == 0]
-        panels = d.choose("streams", divisors, vectors if several else 1)
+        panels = d.choose("streams", divisors, vectors if several else 1, before=1)
     steps = d.choose("unroll_k", [1, 2, 4, 8], default_k_unroll(rows * vectors, target))
     order = d.choose("order", ["panels", "rows"], "panels")
     aheads = ["none", "near", "panel"] if panels == 1 else ["none", "near"]

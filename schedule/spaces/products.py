@@ -96,7 +96,7 @@ def choose_tile(
     unrolled        how many input channels of each stream an iteration may take
     streams, ahead  the defaults
     """
-    streams = d.choose("streams", stream_options(in_blocks), streams)
+    streams = d.choose("streams", stream_options(in_blocks), streams, before=1)
     steps = d.choose("unroll_channels", unrolled, default_steps(points * vectors, target, streams))
     return Tile(points, vectors, steps, d.choose("prefetch", AHEAD, ahead), streams)
 

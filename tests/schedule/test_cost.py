@@ -40,8 +40,8 @@ def test_tiles_do_not_hide_arithmetic(m):
     work = conv_relu(channels, (size, size), channels, block=target.lanes())
 
     class Chosen(Default):
-        def choose(self, name, options, default):
-            return super().choose(name, options, f"winograd{m}" if name == "algorithm" else default)
+        def choose(self, name, options, default, before=None):
+            return super().choose(name, options, f"winograd{m}" if name == "algorithm" else default, before)
 
     schedule = instantiate(work, Chosen(), target)
     assert schedule.decisions["algorithm"] == f"winograd{m}"

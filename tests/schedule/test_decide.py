@@ -3,7 +3,7 @@ import random
 import pytest
 
 from luthier.errors import ScheduleError
-from luthier.schedule.decide import Default, Grid, Mutate, Random, Replay
+from luthier.schedule.decide import Adapt, Default, Grid, Mutate, Random, Replay
 
 
 def ask(decider):
@@ -26,6 +26,23 @@ def test_replay_repeats_and_rejects_what_is_not_legal():
         ask(Replay({"a": 4, "b": [1, 1]}))
     with pytest.raises(ScheduleError, match="not among the options"):
         ask(Replay({**recorded, "a": 3}))
+
+
+def test_what_is_older_than_a_decision_stands_for_what_was_done_before():
+    """Whatever the default is today; where only some decisions are given, the others get their defaults."""
+
+    def asked(decider):
+        return decider.choose("a", [1, 2, 4], 2), decider.choose("new", [1, 2, 4], 4, before=1)
+
+    assert asked(Default()) == (2, 4)
+    for decider in (Replay({"a": 4}), Adapt({"a": 4}, whole=True)):
+        assert asked(decider) == (4, 1) and decider.decisions == {"a": 4, "new": 1}
+    assert Adapt({"a": 4}, whole=True).filled == []
+    assert asked(Adapt({"a": 4})) == (4, 4)
+    assert asked(Adapt({}, whole=True)) == (2, 4)
+    assert asked(Replay({"a": 4, "new": 2})) == asked(Adapt({"a": 4, "new": 2}, whole=True)) == (4, 2)
+    with pytest.raises(ScheduleError, match="not among the options"):
+        Replay({}).choose("new", [2, 4], 4, before=1)
 
 
 def test_random_is_reproducible_and_covers_the_space():

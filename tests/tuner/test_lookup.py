@@ -116,6 +116,16 @@ class TestExact:
         assert "older than prefetch" in found.why
         assert "1 completed with defaults" in str(lookup)
 
+    def test_a_record_that_is_older_than_a_decision_may_say_what_was_done_before(self, log, host):
+        """Weights were read at one place before there was a choice."""
+        task = product(m=1, n=256)
+        old = default_of(task, host)
+        assert old.pop("streams") == 1
+        log.add(record(task, host, trial=1, decisions=old))
+        found = schedules_from_log(log)(task.workload, host)
+        assert (found.origin, found.completed) == ("tuned", ())
+        assert found.decisions == old | {"streams": 1}
+
     def test_an_incomplete_record_says_nothing_where_the_default_rule_has_changed(self, log, host):
         """It was better than another default: a record of a direct convolution where Winograd is the default now."""
         task = product()
