@@ -15,13 +15,18 @@ from .arrays import ALIGNMENT
 from .executable import Executable, TensorSpec
 
 
-def single_program(kernel: Kernel, threads: int) -> Program:
-    """A program of one call: every parameter is an input or output, scratch is in the arena."""
+def single_program(kernel: Kernel, threads: int, round_up: Callable[[int], int] = lambda size: size) -> Program:
+    """A program of one call: every parameter is an input or output, scratch is in the arena.
+
+    round_up: what room to give to scratch of a size. The arena ends where the last thread's scratch does all the same.
+    """
     inputs = len(kernel.params) - kernel.outputs
     slots = [Slot("input", i) for i in range(inputs)] + [Slot("output", i) for i in range(kernel.outputs)]
-    shared, thread = (-(-n // ALIGNMENT) * ALIGNMENT for n in (kernel.shared_bytes, kernel.thread_bytes))
+    used = [-(-n // ALIGNMENT) * ALIGNMENT for n in (kernel.shared_bytes, kernel.thread_bytes)]
+    shared, thread = map(round_up, used)
     call = KernelCall(kernel.symbol, tuple(slots), shared=0, thread=shared, thread_bytes=thread)
-    return Program((call,), inputs, kernel.outputs, shared + threads * thread, threads)
+    arena = shared + (threads - 1) * thread + used[1] if thread else used[0]
+    return Program((call,), inputs, kernel.outputs, arena, threads)
 
 
 def single_executable(

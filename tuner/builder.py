@@ -28,6 +28,9 @@ SYMBOL = "candidate"
 """What a candidate's kernel is called, so that candidates with equal arguments share an entry function; one that is
 kept for builds of models has a name of its own."""
 
+LEAST_ROOM = 1 << 15
+"""Bytes of scratch that a candidate has room for, if it has any at all."""
+
 
 class Builder:
     """See :class:`.worker.Role`; the task data is its Workload."""
@@ -43,7 +46,7 @@ class Builder:
         else:
             kernel = build_kernel(schedule, job.target, SYMBOL, job.most_lines)
         build_s = time.process_time() - start
-        program = single_program(kernel, job.target.threads)
+        program = single_program(kernel, job.target.threads, _scratch_room)
         entry = _entry(emit_program(program, job.target), job.target)
         return Built((kernel.object_code, entry), kernel.params, program, build_s)
 
@@ -67,9 +70,15 @@ def _kept(task: Workload, schedule: Schedule, target: Target) -> Kernel:
     return cached.kernel_for(task, recipe, target, lambda: build_kernel(schedule, target))[0]
 
 
+def _scratch_room(size: int) -> int:
+    """Room for scratch, one of few sizes: candidates with equal ones share an entry function, which takes 8 ms."""
+    bits = max(size - 1, LEAST_ROOM - 1).bit_length()
+    return 1 << (-(-bits // 3) * 3) if size else 0
+
+
 @lru_cache(maxsize=256)
 def _entry(text: str, target: Target) -> bytes:
-    """The entry function's object code; candidates of a task differ in it only by the sizes of their scratch."""
+    """The entry function's object code; candidates of a task differ in it only by the room for their scratch."""
     return compile_object(text, target)
 
 

@@ -12,9 +12,10 @@ from schedules import candidates
 
 from luthier import te
 from luthier.errors import TuningError
+from luthier.runtime.single import single_program
 from luthier.te.evaluate import evaluate
 from luthier.te.ops.conv import conv
-from luthier.tuner.builder import Builder
+from luthier.tuner.builder import Builder, _scratch_room
 from luthier.tuner.inputs import differences, random_inputs
 from luthier.tuner.jobs import BuildBatch, BuildJob, LoadJob, OutputsJob, TimeJob, reference_job
 from luthier.tuner.measure import Measurer
@@ -134,6 +135,16 @@ class TestRoles:
         *good, bad = Builder().handle(matmul.workload, BuildBatch((*jobs, wrong)))
         assert [b.objects for b in good] == [Builder().handle(matmul.workload, j).objects for j in jobs]
         assert "other stages" in bad.error
+
+    @pytest.mark.parametrize(("shared", "thread"), [(0, 0), (100, 0), (0, 5000), (40_000, 300_000)])
+    def test_programs_of_candidates_have_room_of_few_sizes_and_end_where_their_scratch_does(self, shared, thread):
+        kernel = SimpleNamespace(params=[None] * 3, outputs=1, symbol="k", shared_bytes=shared, thread_bytes=thread)
+        program = single_program(kernel, 2, _scratch_room)
+        (call,) = program.calls
+        assert {call.thread, call.thread_bytes} <= {0, 1 << 15, 1 << 18, 1 << 21}
+        assert shared <= call.thread and thread <= call.thread_bytes
+        last_thread = call.thread + call.thread_bytes if thread else 0
+        assert 0 <= program.arena_bytes - last_thread - (thread or shared) < 64
 
     def test_writes_past_the_end_are_found(self, matmul, host):
         built = Builder().handle(matmul.workload, reference_job(host))
