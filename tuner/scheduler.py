@@ -88,6 +88,7 @@ class TaskScheduler:
         flops_per_cycle = 2.0 * target.fma_units * target.lanes()
         self._target = target
         self._flops_per_s = flops_per_cycle * ASSUMED_CLOCK_HZ * max(target.threads, 1)
+        self._peaks_at: tuple[list[float], float, float] = [], 0.0, 0.0
 
     def next(self) -> TaskProgress | None:
         """The task whose next trials promise most; None when all are exhausted or the rest is not worth its time.
@@ -152,11 +153,19 @@ class TaskScheduler:
     def _roofs(self, t: TaskProgress) -> tuple[float, float]:
         """Times of a task's arithmetic alone, and of its reading and writing alone: at memory's rate, as far as tasks
         tell that no cache holds."""
+        times = [o.best_s for o in self.tasks]
+        if times != self._peaks_at[0]:
+            self._peaks_at = times, *self._peaks()
+        _, flops_per_s, bytes_per_s = self._peaks_at
+        return t.task.workload.flops / flops_per_s, t.task.workload.bytes_moved / bytes_per_s
+
+    def _peaks(self) -> tuple[float, float]:
+        """The most FLOPs a second of any task so far, and bytes a second from memory."""
         done = [o for o in self.tasks if math.isfinite(o.best_s)]
         flops_per_s = max([self._flops_per_s, *(o.task.workload.flops / o.best_s for o in done)])
         large = [o for o in done if not stays_in_l3(o.task.workload.bytes_moved // 2, self._target, alone=True)]
         bytes_per_s = max((o.task.workload.bytes_moved / o.best_s for o in large), default=ASSUMED_BYTES_PER_S)
-        return t.task.workload.flops / flops_per_s, t.task.workload.bytes_moved / bytes_per_s
+        return flops_per_s, bytes_per_s
 
     @property
     def latency_s(self) -> float:
