@@ -224,9 +224,10 @@ class _Plan:
     def contends(self, limit_s: float) -> bool:
         """Whether a run takes no longer than ``limit_s``; what does not seem to is run again, if it is near that often.
 
-        Of a short kernel, one run is mostly the call; and whoever else uses the machine may have slowed it down.
+        Whoever else uses the machine may have slowed it down; and of a short kernel, one run is mostly the call.
         """
-        for _ in range(CHANCES if self.estimate_s < CLEARLY * limit_s else 1):
+        short = self.estimate_s < self.job.sample_s
+        for _ in range(CHANCES if self.estimate_s < CLEARLY * limit_s else int(short)):
             if self.estimate_s > limit_s:
                 repeats = max(1, min(round(self.job.sample_s / self.estimate_s), MOST_REPEATS))
                 self.estimate_s = min(self.estimate_s, self._estimate(repeats))
