@@ -151,8 +151,8 @@ def direct(
             conv = partial
 
     in_blocks = conv.reduce_roots[0].extent if blocked else 1
-    several_of = several_streams(in_blocks) if several else 1
-    streams = d.choose("streams", stream_options(in_blocks), several_of, before=1)
+    usual = several_streams(in_blocks) if several else 1
+    streams = d.choose("streams", stream_options(in_blocks), usual, before=1)
 
     n, co, outside, oh, ow, ci = image_axes(s, out)
     if window_y.outputs < oh.extent:

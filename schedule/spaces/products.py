@@ -34,7 +34,6 @@ FEW_PIECES = 28
 """Pieces, of two register tiles, up to which a core that has asked for the next lines by itself had better ask for the
 next panel; for more, if that comes from beyond the second-level cache."""
 
-
 MOST_CHANNELS = 4
 """Input channels, of all streams, in an iteration by default."""
 
@@ -54,7 +53,7 @@ class Tile:
     vectors: int
     steps: int
     ahead: str
-    streams: int = 1
+    streams: int
 
 
 def default_steps(accumulators: int, target: Target, streams: int = 1) -> int:

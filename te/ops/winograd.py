@@ -7,8 +7,8 @@ A tile of m x m outputs is computed from a x a inputs d, a = m + r - 1, and the 
 so that the sum over input channels becomes a^2 independent matrix products with a^2 multiplications for each tile and
 channel pair in place of m^2 r^2. The matrices come from polynomial interpolation at the points 0, +-p, ..., infinity;
 points that lie in pairs p, 1/p give a smaller rounding error than small integers do (Barabasz et al., ACM TOMS 2020,
-study the choice). Errors measured on 64 channels of normal data, relative to the largest output: a = 5: 1e-6, a = 6:
-1.5e-6, a = 8: 4e-6 (r = 5) to 7e-6 (r = 3).
+study the choice; a = 5 has one point without its opposite). Errors measured on 64 channels of normal data, relative to
+the largest output: a = 5: 1e-6, a = 6: 1.5e-6, a = 8: 4e-6 (r = 5) to 7e-6 (r = 3).
 
 A convolution of stride 2 is the sum of stride-1 convolutions over the phases of the image: those of its even and of its
 odd rows and columns, each with the taps that fall on it (polyphase decomposition). In one dimension r taps make
