@@ -331,6 +331,16 @@ def test_few_tiles_read_large_filters_at_several_places_by_default():
         assert (decisions["algorithm"][:8], decisions["streams"]) == ("winograd", streams)
 
 
+@pytest.mark.parametrize(("channels", "size", "tiles"), [(64, 56, 14), (256, 56, 28), (256, 28, 28), (128, 28, 28)])
+def test_blocks_of_winograd_are_larger_where_each_reads_a_large_filter_again(channels, size, tiles):
+    """Where a core starts two multiply-adds; a last block of 7 tiles would wait for all of it."""
+    target = replace(named_target("x86-64-v4"), cpu="emeraldrapids", l2_bytes=2 << 20, l3_bytes=300 << 20)
+    workload = conv_relu(size=(size, size), channels=channels, outputs=channels)
+    decisions = instantiate(workload, Default(), target).decisions
+    assert decisions["algorithm"] == "winograd4"
+    assert decisions["tile_rows"] * decisions["tile_columns"] == tiles
+
+
 @pytest.mark.parametrize("outputs", [96, 160, 192])
 @pytest.mark.parametrize(("algorithm", "kernel"), [("winograd4", 3), ("strassen", 1), ("strassen2", 1)])
 def test_filters_of_register_tiles_do_not_cross_parts_of_the_output_channels(algorithm, kernel, outputs):
