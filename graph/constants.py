@@ -15,7 +15,7 @@ import numpy as np
 
 from ..codegen.kernel import Param
 from ..errors import InputError, InternalError, ScheduleError
-from ..runtime.arrays import ALIGNMENT, Array, empty_pages
+from ..runtime.arrays import Array, aligned, empty_pages
 from ..runtime.executable import Executable
 from ..runtime.prepare import identity, load_preparing, prepared
 from ..te import dtype as dt
@@ -45,7 +45,7 @@ def pack_constants(requests: Sequence[Request], jobs: int = 1) -> tuple[Array, l
         if key not in places:
             places[key] = end
             firsts.append((end, request))
-            end += -(-request.param.size_bytes // ALIGNMENT) * ALIGNMENT
+            end += aligned(request.param.size_bytes)
         offsets.append(places[key])
     block = empty_pages(end)
     preparing = load_preparing(r.param for _, r in firsts)

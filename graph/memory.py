@@ -19,10 +19,9 @@ from math import prod
 
 from ..codegen.program import Slot
 from ..errors import InternalError
+from ..runtime.arrays import ALIGNMENT, aligned
 from ..te import dtype as dt
 from .ir import Group, Value
-
-ALIGNMENT = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,7 +208,7 @@ def plan_memory(arrangement: Arrangement, needs: Sequence[Needs], threads: int =
         first, last = spans.pop(storage)
         spans[into] = (min(first, spans[into][0]), max(last, spans[into][1]))
 
-    strides = [_aligned(n.thread_bytes) for n in needs]
+    strides = [aligned(n.thread_bytes) for n in needs]
     items = [_Interval(value_bytes(s), *span) for s, span in spans.items() if s not in arrangement.bound]
     in_arena = [s for s in spans if s not in arrangement.bound]
     items += [_Interval(n.shared_bytes, e, e) for n, e in zip(needs, epochs, strict=True)]
@@ -334,7 +333,7 @@ def _best_fit(items: Sequence[_Interval], order: Sequence[int]) -> tuple[list[in
     placed: list[tuple[int, int, _Interval]] = []  # begin, end, item
     for k in order:
         item = items[k]
-        size = _aligned(item.size)
+        size = aligned(item.size)
         if not size:
             continue
         neighbours = sorted((b, e) for b, e, x in placed if x.first <= item.last and item.first <= x.last)
@@ -351,14 +350,10 @@ def _best_fit(items: Sequence[_Interval], order: Sequence[int]) -> tuple[list[in
 def _live_bytes(items: Sequence[_Interval]) -> int:
     change: dict[int, int] = {}
     for item in items:
-        change[item.first] = change.get(item.first, 0) + _aligned(item.size)
-        change[item.last + 1] = change.get(item.last + 1, 0) - _aligned(item.size)
+        change[item.first] = change.get(item.first, 0) + aligned(item.size)
+        change[item.last + 1] = change.get(item.last + 1, 0) - aligned(item.size)
     live = most = 0
     for epoch in sorted(change):
         live += change[epoch]
         most = max(most, live)
     return most
-
-
-def _aligned(size_bytes: int) -> int:
-    return -(-size_bytes // ALIGNMENT) * ALIGNMENT

@@ -21,6 +21,11 @@ PRIVATE: dict[str, int] = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if ha
 """Memory that may be shared with other processes, Python's default, gets no huge pages from Linux."""
 
 
+def aligned(size_bytes: int) -> int:
+    """A size, rounded up so that what follows is aligned."""
+    return -(-size_bytes // ALIGNMENT) * ALIGNMENT
+
+
 def empty_aligned(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
     """Return a new uninitialised C-contiguous array whose data is aligned to 64 bytes."""
     return new_aligned(shape, dtype)[0]

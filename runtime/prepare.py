@@ -14,7 +14,7 @@ from ..codegen.detect import host_target
 from ..codegen.kernel import Kernel, Param
 from ..schedule.layout import apply_layout
 from ..te import dtype as dt
-from .arrays import ALIGNMENT, Array, address_of, empty_aligned, empty_pages
+from .arrays import ALIGNMENT, Array, address_of, aligned, empty_aligned, empty_pages
 from .executable import Executable
 from .loader import LoadedKernel
 from .single import single_executable
@@ -45,10 +45,9 @@ def prepared(
 def _run_once(kernel: Kernel, source: Array, out: Array) -> None:
     """Run a kernel by itself: to compile an entry function for it would take longer than all the rest."""
     if address_of(source) % ALIGNMENT:
-        aligned = empty_aligned(source.shape, source.dtype)
-        np.copyto(aligned, source)
-        source = aligned
-    shared_bytes = -(-kernel.shared_bytes // ALIGNMENT) * ALIGNMENT
+        unaligned, source = source, empty_aligned(source.shape, source.dtype)
+        np.copyto(source, unaligned)
+    shared_bytes = aligned(kernel.shared_bytes)
     scratch = empty_pages(shared_bytes + kernel.thread_bytes)
     at = address_of(scratch)
     LoadedKernel(kernel)([address_of(source), address_of(out)], at, at + shared_bytes)

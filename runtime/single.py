@@ -11,7 +11,7 @@ from ..codegen.kernel import Kernel
 from ..codegen.llvm import compile_object
 from ..codegen.program import KernelCall, Program, Slot
 from ..target import Target
-from .arrays import ALIGNMENT
+from .arrays import aligned
 from .executable import Executable, TensorSpec
 
 
@@ -22,7 +22,7 @@ def single_program(kernel: Kernel, threads: int, round_up: Callable[[int], int] 
     """
     inputs = len(kernel.params) - kernel.outputs
     slots = [Slot("input", i) for i in range(inputs)] + [Slot("output", i) for i in range(kernel.outputs)]
-    used = [-(-n // ALIGNMENT) * ALIGNMENT for n in (kernel.shared_bytes, kernel.thread_bytes)]
+    used = aligned(kernel.shared_bytes), aligned(kernel.thread_bytes)
     shared, thread = map(round_up, used)
     call = KernelCall(kernel.symbol, tuple(slots), shared=0, thread=shared, thread_bytes=thread)
     arena = shared + (threads - 1) * thread + used[1] if thread else used[0]
