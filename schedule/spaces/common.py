@@ -241,3 +241,13 @@ def stream_options(in_blocks: int) -> list[int]:
 def several_streams(in_blocks: int) -> int:
     """At how many of four places at most."""
     return min(4, stream_options(in_blocks)[-1])
+
+
+def split_streams(s: Schedule, stage: Stage, blocks: LoopAxis, streams: int) -> tuple[list[LoopAxis], LoopAxis]:
+    """Split the loop over blocks of input channels for so many streams: an unrolled loop over them, to go inside of the
+    loops of the sum, if there are several, and the loop that is left."""
+    if streams == 1:
+        return [], blocks
+    parts, blocks = s.split(stage, blocks, blocks.extent // streams)
+    s.unroll(stage, parts)
+    return [parts], blocks

@@ -23,6 +23,7 @@ from .common import (
     isolate_anchor,
     mark_tile,
     several_streams,
+    split_streams,
     stream_options,
     tail_cut,
 )
@@ -294,17 +295,12 @@ def _sum_in_registers(
         vector, lane = s.split(conv, lane, lanes)
         spatial.append(vector)
     first, *rest = conv.reduce_roots
-    parts = []
-    if streams > 1:
-        part, first = s.split(conv, first, first.extent // streams)
-        parts.append(part)
+    parts, first = split_streams(s, conv, first, streams)
     taps, last = rest[:rank], rest[rank:]
     taps_x = unroll_row_of_taps(s, conv, taps[-1])
     # a rolled loop innermost keeps the blocks of code small
     reduced = [first, *taps[:-1], *taps_x, *last] if last else [*taps[:-1], *taps_x, first]
     s.reorder(conv, [*reduced, *parts, *spatial, lane])
-    for part in parts:
-        s.unroll(conv, part)
     if rank > 1 and unroll_rows:
         s.unroll(conv, taps[-2])
     if last and steps > 1 and reduced[-1].extent % steps == 0:

@@ -20,6 +20,7 @@ from .common import (
     default_unroll,
     mark_tile,
     several_streams,
+    split_streams,
     step_from_panel,
     stream_options,
     tail_cut,
@@ -131,12 +132,8 @@ def multiply(
     of_tile = [spatial[place] for place in places]
     spatial = [*(axis for axis in spatial if axis not in of_tile), *of_tile]
     *outer, in_block, step = local.reduce_roots
-    if tile.streams > 1:
-        stream, in_block = s.split(local, in_block, in_block.extent // tile.streams)
-        s.reorder(local, [*outer, in_block, step, stream, *spatial, lane])
-        s.unroll(local, stream)
-    else:
-        s.reorder(local, [*local.reduce_roots, *spatial, lane])
+    parts, in_block = split_streams(s, local, in_block, tile.streams)
+    s.reorder(local, [*outer, in_block, step, *parts, *spatial, lane])
     if tile.steps > 1 and step.extent % tile.steps == 0:
         _, unrolled = s.split(local, step, tile.steps)
         s.unroll(local, unrolled)
