@@ -6,7 +6,7 @@ transformed filter, block of pieces by block of pieces, and sums over input chan
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ...target import Target
@@ -89,15 +89,24 @@ def channel_groups(out_blocks: int, vectors: int = 1) -> list[int]:
 
 
 def choose_tile(
-    d: Decider, points: int, vectors: int, in_blocks: int, unrolled: list[int], streams: int, ahead: str, target: Target
+    d: Decider,
+    points: int,
+    vectors: int,
+    in_blocks: int,
+    unrolled: list[int],
+    streams: int,
+    ahead: str,
+    target: Target,
+    line: int = 1,
 ) -> Tile:
     """Ask how the products of a register tile read their filter, a sum being over ``in_blocks``.
 
     unrolled        how many input channels of each stream an iteration may take
     streams, ahead  the defaults
+    line            of how many points each piece has accumulators in the tile
     """
     streams = d.choose("streams", stream_options(in_blocks), streams, before=1)
-    steps = d.choose("unroll_channels", unrolled, default_steps(points * vectors, target, streams))
+    steps = d.choose("unroll_channels", unrolled, default_steps(points * vectors * line, target, streams))
     return Tile(points, vectors, steps, d.choose("prefetch", AHEAD, ahead), streams)
 
 
@@ -110,6 +119,7 @@ def multiply(
     tile: Tile,
     piece_ends: Iterable[int],
     channel_ends: Iterable[int] = (),
+    line: Sequence[LoopAxis] = (),
 ) -> None:
     """Schedule ``product``, whose sums ``local`` holds in registers, over all input channels.
 
@@ -117,14 +127,15 @@ def multiply(
                     lanes, points of the transform, stay around them
     piece_ends      numbers of pieces at which some block ends: a register tile that crosses one has code of its own
     channel_ends    the same of blocks of channels, of which some group has fewer
+    line            a loop over points that are all in the register tile
     """
-    *around, lane = [axis for axis in product.leaves if axis not in (piece, channel)]
+    *around, lane = [axis for axis in product.leaves if axis not in (piece, channel, *line)]
     places = product.leaves.index(piece), product.leaves.index(channel)
     piece_o, piece_i = s.split(product, piece, tile.points, tail="guard")
     channel_o, channel_i = s.split(product, channel, tile.vectors, tail="guard")
-    s.reorder(product, [*around, channel_o, piece_o, piece_i, channel_i, lane])
+    s.reorder(product, [*around, channel_o, piece_o, *line, piece_i, channel_i, lane])
     s.compute_at(local, product, piece_o)
-    mark_tile(s, product, [piece_i, channel_i], lane)
+    mark_tile(s, product, [*line, piece_i, channel_i], lane)
     s.partition(product, piece_o, _cuts(piece_ends, tile.points, piece_o.extent))
     s.partition(product, channel_o, _cuts(channel_ends, tile.vectors, channel_o.extent))
 
@@ -146,12 +157,15 @@ def _cuts(ends: Iterable[int], size: int, extent: int) -> list[int]:
     return sorted(cut for cut in cuts if 0 < cut < extent)
 
 
-def prefetch_filter(s: Schedule, local: Stage, kernel: Stage, tile: Tile, in_blocks: int, lanes: int) -> None:
-    """Ask for the filter ahead in the loop over the channels of a block; a sum is over ``in_blocks`` of them."""
+def prefetch_filter(
+    s: Schedule, local: Stage, kernel: Stage, tile: Tile, in_blocks: int, lanes: int, values: int = 1
+) -> None:
+    """Ask for the filter ahead in the loop over the channels of a block; a sum is over ``in_blocks`` of them, and reads
+    so many values for each output channel."""
     if tile.ahead == "none":
         return
     channel = local.leaves[len(local.reduce_roots) - 1]
-    step_bytes = tile.vectors * lanes * 4 * lanes // channel.extent
+    step_bytes = values * tile.vectors * lanes * 4 * lanes // channel.extent
     distance = max(1, NEAR_BYTES // step_bytes) if tile.ahead == "near" else in_blocks * channel.extent
     share = local.attach[1] if tile.ahead == "shared" and local.attach is not None else None
     s.prefetch(local, kernel, channel, distance, share=share)

@@ -12,7 +12,7 @@ so that few streams are open, and ask for the input some tiles ahead.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ...target import Target
 from ...te.tensor import Compute
@@ -22,7 +22,7 @@ from ..stage import Stage
 from .common import fuse_all, mark_tile, tail_cut
 from .products import Tile, channel_groups, choose_tile, default_ahead, default_streams, multiply, prefetch_filter
 from .traffic import is_double
-from .winograd_cost import best_plan, column_options, part_options, row_options
+from .winograd_cost import best_kept, best_plan, column_options, part_options, row_options
 from .winograd_size import Size
 from .winograd_tiles import tile_options
 
@@ -37,6 +37,7 @@ LONGEST_UNROLLED = 8
 class Choice:
     """What the space decides.
 
+    lines        keep the filter transformed along its columns only; else at all points
     whole        transform the whole input before the first product, not block by block
     parts        parts of the output channels, for more threads than there are blocks
     block        rows of tiles in a block
@@ -46,6 +47,7 @@ class Choice:
     input_ahead  how many tiles ahead to prefetch the input; 0: not at all
     """
 
+    lines: bool
     whole: bool
     parts: int
     block: int
@@ -57,6 +59,9 @@ class Choice:
 
 def choose(d: Decider, size: Size, target: Target) -> Choice:
     """Ask for the decisions, with the estimate's best as the defaults."""
+    if size.may_keep_lines:
+        usual = "lines" if best_kept(size, target).lines else "points"
+        size = replace(size, lines=d.choose("filter", ["points", "lines"], usual, before="points") == "lines")
     whole = d.choose("input", ["block", "whole"], "whole" if best_plan(size, target).whole else "block") == "whole"
     parts = 1
     if target.threads > 1 and not whole:
@@ -69,13 +74,14 @@ def choose(d: Decider, size: Size, target: Target) -> Choice:
     points, vectors = d.choose("product_tile", tiles, best)
     groups = channel_groups(size.out_blocks // parts, vectors)
     group = d.choose("channel_group", groups, max((g for g in groups if g <= plan.group), default=groups[0]))
-    enough = block * columns >= LEAST_TILES or is_double(target)
+    enough = block * columns >= LEAST_TILES or size.lines or is_double(target)
     ahead = default_ahead(block * columns, size.filter_bytes, target) if enough else "none"
     in_blocks = size.in_blocks // size.groups
     streams = default_streams(in_blocks, size.filter_bytes, block * columns, target)
-    tile = choose_tile(d, points, vectors, in_blocks, [1, 2, 4], streams, ahead, target)
+    line = size.line if size.lines else 1
+    tile = choose_tile(d, points, vectors, in_blocks, [1, 2, 4], streams, ahead, target, line)
     input_ahead = d.choose("prefetch_input", [0, 2, 4, 8], 4 if size.image_bytes > target.l2_bytes else 0)
-    return Choice(whole, parts, block, columns, tile, group, input_ahead)
+    return Choice(size.lines, whole, parts, block, columns, tile, group, input_ahead)
 
 
 def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m: int) -> None:
@@ -86,8 +92,10 @@ def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m
     s.compute_inline(conv)
     if isinstance(source, Compute):  # read about twice in all, so that a buffer for it would not pay
         s.compute_inline(source)
-    product_tile = s.cache_write(product)
     c = choose(d, size, target)
+    if c.lines:
+        s.compute_inline(kernel)
+    product_tile = s.cache_write(product)
 
     height, width = out.tensor.shape[2:4]
     n, co, oh, ow, ci = out.leaves
@@ -104,7 +112,8 @@ def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m
     s.compute_at(product, out, outer[-1])
     tile, channel = product.leaves[:2]
     last_group = [co.extent % c.group] if co.extent % c.group else []
-    multiply(s, product, product_tile, tile, channel, c.tile, _block_ends(size, c), last_group)
+    line = [product.leaves[3]] if c.lines else []
+    multiply(s, product, product_tile, tile, channel, c.tile, _block_ends(size, c), last_group, line)
     mark_tile(s, out, [i, j], ci)
     last_row = ty_i if c.block == size.tiles_y else ty_o
     s.partition(out, last_row, tail_cut(height, m if c.block == size.tiles_y else m * c.block))
@@ -118,8 +127,12 @@ def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m
     if not c.whole:
         s.compute_at(data, out, tx_o)
     _transform_input(s, rows, data, c)
-    prefetch_filter(s, product_tile, kernel, c.tile, size.in_blocks // size.groups, size.lanes)
-    _transform_filter(s, filter_rows, kernel, c, size.lanes)
+    if c.lines:
+        _transform_columns(s, filter_rows, c, size.lanes)
+    else:
+        _transform_filter(s, filter_rows, kernel, c, size.lanes)
+    kept, values = (filter_rows, size.taps) if c.lines else (kernel, 1)
+    prefetch_filter(s, product_tile, kept, c.tile, size.in_blocks // size.groups, size.lanes, values)
     _lay_out_input(s, data)
     if c.whole:
         s.parallel(data, fuse_all(s, data, data.leaves[:2]))
@@ -188,3 +201,14 @@ def _transform_filter(s: Schedule, filter_rows: Stage, kernel: Stage, c: Choice,
     s.unroll(filter_rows, tap)
     s.vectorize(filter_rows, channel)
     s.precompute(kernel)
+
+
+def _transform_columns(s: Schedule, filter_rows: Stage, c: Choice, lanes: int) -> None:
+    """G g, once when the model is built; packed as [OC / (panels * panel)][i][panels][IC][taps][panel]."""
+    panels, panel = c.group // c.tile.vectors, c.tile.vectors * lanes
+    s.transform_layout(filter_rows, [[], [], [panels, panel], []], [(2, 0), (0, 0), (2, 1), (3, 0), (1, 0), (2, 2)])
+    i, tap, oc, ic = filter_rows.leaves
+    oc_o, oc_i = s.split(filter_rows, oc, lanes, tail="guard")
+    s.reorder(filter_rows, [oc_o, ic, i, tap, oc_i])
+    mark_tile(s, filter_rows, [i, tap], oc_i)
+    s.precompute(filter_rows)

@@ -7,7 +7,7 @@ Those of narrow vectors were fitted on Zen 3, where twelve layers took 0.85 to 1
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import ceil, log2
 
@@ -83,7 +83,15 @@ class Plan:
 
 def estimated_cycles(size: Size, target: Target) -> float:
     """Cycles of the whole convolution, by the best plan."""
-    return best_plan(size, target).cycles
+    return best_plan(best_kept(size, target), target).cycles
+
+
+def best_kept(size: Size, target: Target) -> Size:
+    """The size with its filter kept as the estimate prefers: at all points, or in lines."""
+    lines = replace(size, lines=True)
+    if not size.may_keep_lines:
+        return size
+    return min(size, lines, key=lambda kept: best_plan(kept, target).cycles)
 
 
 def row_options(size: Size) -> list[int]:
@@ -196,8 +204,8 @@ def _uneven(size: Size, rows: int, columns: int, products: float, filter_: float
 
 
 def _products(size: Size, parts: int, rows: int, columns: int, target: Target) -> float:
-    """Cycles of all products; where a core starts two, of the best register tile, ragged ones included."""
-    if not starts_two(target):
+    """Cycles of all products; of the best register tile, ragged ones included, but for whole filters on wide cores."""
+    if not starts_two(target) and not size.lines:
         return size.products
     steps = tile_options(size, parts, rows, columns, target)[2] * size.images * parts
     return STEPS.of(target) * steps * size.inputs * size.in_blocks // size.groups * size.lanes

@@ -15,12 +15,17 @@ from .traffic import PerCore
 VECTOR = PerCore(5.0, 8.0, 9.0)
 """What the transforms take for a vector of the transformed input, or of a product."""
 
+MOST_TILES = 64
+"""Of an image whose filter may be kept in lines."""
+
 
 @dataclass(frozen=True, slots=True)
 class Size:
     """The problem: images, tiles of m x m outputs, blocks of ``lanes`` channels; groups of equal size.
 
     taps    rows and columns of the filter
+    lines   the filter is kept transformed along its columns only, and each register tile transforms the rows: fewer
+            bytes to read, for additions that are done again for each tile
     """
 
     m: int
@@ -33,6 +38,7 @@ class Size:
     in_blocks: int
     out_blocks: int
     lanes: int
+    lines: bool = False
 
     @staticmethod
     def of(conv: Compute, m: int) -> Size:
@@ -43,9 +49,20 @@ class Size:
         return Size(m, taps, stride, groups, n, -(-height // m), -(-width // m), in_blocks, out_blocks, lanes)
 
     @property
+    def may_keep_lines(self) -> bool:
+        """Whether the filter could be kept in lines, would be smaller by a quarter or more, and is read for few tiles:
+        for many, its bytes count little."""
+        return self.stride == 1 and 4 * self.taps <= 3 * self.line and self.tiles <= MOST_TILES
+
+    @property
+    def line(self) -> int:
+        """Points in one dimension."""
+        return self.m + -(-self.taps // self.stride) - 1
+
+    @property
     def points(self) -> int:
         """Sums of products per tile and output channel."""
-        return (self.m + -(-self.taps // self.stride) - 1) ** 2
+        return self.line**2
 
     @property
     def inputs(self) -> int:
@@ -78,8 +95,9 @@ class Size:
 
     @property
     def filter_bytes(self) -> int:
-        """Transformed filter."""
-        return self.inputs * self.in_blocks // self.groups * self.out_blocks * self.lanes**2 * 4
+        """Transformed filter, as it is kept."""
+        kept = self.line * self.taps if self.lines else self.inputs
+        return kept * self.in_blocks // self.groups * self.out_blocks * self.lanes**2 * 4
 
     def transforms(self, target: Target) -> tuple[float, float]:
         """Cycles of the input's and the output's transforms: loads, two passes of short sums, stores."""

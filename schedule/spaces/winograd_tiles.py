@@ -8,6 +8,7 @@ from functools import lru_cache
 from ...target import Target
 from .common import register_tiles, tile_parts, tile_vectors
 from .products import filter_step
+from .traffic import is_double
 from .winograd_size import Size
 
 LOAD_COST = 0.04
@@ -37,6 +38,8 @@ def _tiles(size: Size, parts: int, tiles: int, target: Target) -> Iterator[tuple
     of_one_group, of_one_part = size.out_blocks // size.groups, size.out_blocks // parts
     for _, points, vectors in register_tiles((1,), range(1, 29), tile_vectors(target), target):
         fits = points <= tiles and vectors <= min(of_one_group, of_one_part)
+        if size.lines:  # all points of a line in registers, and what they are made from
+            fits &= vectors * (points * size.line + size.taps + 1) <= target.vector_registers
         whole = (size.groups == 1 or of_one_group % vectors == 0) and (parts == 1 or of_one_part % vectors == 0)
         if fits and whole:
             yield points, vectors
@@ -45,10 +48,12 @@ def _tiles(size: Size, parts: int, tiles: int, target: Target) -> Iterator[tuple
 def _cost(tile: tuple[int, int], parts: int, rows: int, columns: int, size: Size, target: Target) -> float:
     """Estimated cycles of one reduction step at one point over all blocks of an image, incomplete tiles included."""
     points, vectors = tile
-    panel_bytes = size.in_blocks // size.groups * size.lanes * vectors * size.lanes * 4
+    line, kept = (size.line, size.taps) if size.lines else (1, 1)
+    panel_bytes = kept * size.in_blocks // size.groups * size.lanes * vectors * size.lanes * 4
+    additions = 0 if line == 1 else 2 * line - 3 if is_double(target) else line - 1
 
     def step(p: int, v: int) -> float:
-        return filter_step(p, v, panel_bytes, target) + 0.6
+        return (filter_step(p * line, v, panel_bytes, target) + additions * v + 0.6) / line
 
     loads = 1.0 + LOAD_COST * (points + vectors) / (points * vectors)
     return loads * sum(

@@ -1,18 +1,16 @@
 """Every space, under every kind of decider, computes what the workload says (against the NumPy evaluator)."""
 
 import random
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from schedules import Choosing, arrays_for, check, check_loops
-from targets import TARGETS, runnable, starting_two
+from targets import TARGETS, starting_two
 from workloads import conv_nd, conv_relu, matmul, pool_nd, softmax
 
 from luthier import te
-from luthier.codegen.detect import named_target
 from luthier.codegen.lower import lower
-from luthier.codegen.nodes import Alloc, If, walk_stmts
+from luthier.codegen.nodes import If, walk_stmts
 from luthier.runtime.function import build
 from luthier.schedule import Default, Random, Schedule, instantiate
 from luthier.te.evaluate import evaluate
@@ -201,34 +199,6 @@ def test_narrow_tiles_sum_in_blocks_by_default():
         assert 0 < weight_bytes <= TARGETS[target].l1_bytes if narrow else weight_bytes == 0
 
 
-@pytest.mark.parametrize("algorithm", ["winograd2", "winograd3", "winograd4"])
-@pytest.mark.parametrize("placement", ["block", "whole"])
-@pytest.mark.parametrize("size", [(9, 11), (4, 4), (1, 3), (14, 5)])
-def test_winograd(algorithm, placement, size):
-    for target in (TARGETS["x86-64-v4"], runnable("x86-64-v4", threads=1)):
-        workload = conv_relu(size=size, channels=32, outputs=48, residual=size == (9, 11))
-        check(instantiate(workload, Choosing(algorithm=algorithm, input=placement), target), target, target.threads)
-
-
-@pytest.mark.parametrize(
-    ("parts", "options"),
-    [
-        (2, {"size": (9, 11), "outputs": 96, "residual": True}),
-        (2, {"size": (4, 3), "outputs": 96, "channels": 20}),
-        (2, {"size": (7, 6), "channels": 64, "outputs": 192, "groups": 2, "batch": 2}),
-        (3, {"size": (5, 4), "outputs": 144}),
-    ],
-)
-@pytest.mark.parametrize("rows", [1, 2])
-def test_winograd_in_parts_of_the_output_channels(parts, options, rows):
-    target = runnable("x86-64-v4", threads=parts)
-    workload = conv_relu(**{"channels": 32, **options})
-    chosen = Choosing(
-        algorithm="winograd4", input="block", channel_parts=parts, tile_rows=min(rows, options["size"][0] // 4)
-    )
-    check(instantiate(workload, chosen, target), target, parts)
-
-
 @pytest.mark.parametrize("kernel", [1, 3])
 @pytest.mark.parametrize("tile", [[1, 1], [4, 2], [4, 3], [2, 5]])
 def test_tiles_of_ragged_groups(kernel, tile):
@@ -239,99 +209,6 @@ def test_tiles_of_ragged_groups(kernel, tile):
     check(schedule, target, 2)
     if kernel == 1:  # no padding: nothing is left to ask for inside of a tile
         assert not any(isinstance(n, If) for n in walk_stmts(lower(schedule).body))
-
-
-@pytest.mark.parametrize(("tile", "group", "outputs"), [([4, 3], 6, 64), ([5, 2], 4, 56), ([2, 4], 8, 80)])
-@pytest.mark.parametrize("rows", [2, 3])
-def test_winograd_with_ragged_blocks_and_groups(tile, group, outputs, rows):
-    target = TARGETS["x86-64-v3"].with_threads(1)
-    workload = conv_relu(size=(20, 27), channels=16, outputs=outputs, block=8)
-    chosen = Choosing(
-        algorithm="winograd4", input="block", tile_rows=rows, product_tile=tile, channel_group=group, prefetch="none"
-    )
-    schedule = instantiate(workload, chosen, target)
-    check(schedule, target, 2)
-    sums = [
-        n for n in walk_stmts(lower(schedule).body) if isinstance(n, Alloc) and n.buffer.name.endswith("product.local")
-    ]
-    assert sums and not any(isinstance(n, If) for s in sums for n in walk_stmts(s))
-
-
-@pytest.mark.parametrize(("channels", "size", "tiles"), [(64, 56, 14), (256, 56, 28), (256, 28, 28), (128, 28, 28)])
-def test_blocks_of_winograd_are_larger_where_each_reads_a_large_filter_again(channels, size, tiles):
-    """Where a core starts two multiply-adds; a last block of 7 tiles would wait for all of it."""
-    target = replace(named_target("x86-64-v4"), cpu="emeraldrapids", l2_bytes=2 << 20, l3_bytes=300 << 20)
-    workload = conv_relu(size=(size, size), channels=channels, outputs=channels)
-    decisions = instantiate(workload, Default(), target).decisions
-    assert decisions["algorithm"] == "winograd4"
-    assert decisions["tile_rows"] * decisions["tile_columns"] == tiles
-
-
-@pytest.mark.parametrize("outputs", [96, 160, 192])
-@pytest.mark.parametrize(("algorithm", "kernel"), [("winograd4", 3), ("strassen", 1), ("strassen2", 1)])
-def test_filters_of_register_tiles_do_not_cross_parts_of_the_output_channels(algorithm, kernel, outputs):
-    """Else one would lie in two pieces, and be read by the element: half as fast."""
-    target = runnable("x86-64-v4", threads=2)
-    outputs *= 2 if algorithm == "strassen2" else 1
-    options = {"size": (12, 12), "kernel": (kernel, kernel), "pad": kernel // 2}
-    workload = conv_relu(channels=64, outputs=outputs, **options)
-    divided = {"winograd4": 1, "strassen": 2, "strassen2": 4}[algorithm]
-    blocks = outputs // 16 // divided // 2  # of one part
-    for seed in range(12):
-
-        class InParts(Random):
-            def pick(self, decision, options, default):
-                wanted = {"algorithm": algorithm, "input": "block", "channel_parts": 2}.get(decision)
-                known = wanted in options
-                return options.index(wanted) if known else super().pick(decision, options, default)
-
-        decisions = instantiate(workload, InParts(random.Random(seed)), target).decisions
-        if decisions.get("channel_parts") == 2:
-            assert blocks % decisions["product_tile"][1] == 0 and blocks % decisions["channel_group"] == 0
-        else:
-            assert outputs // 16 // divided % 2 == 1
-
-
-@pytest.mark.parametrize(("algorithm", "columns"), [("winograd2", 8), ("winograd2", 10), ("winograd4", 8)])
-@pytest.mark.parametrize("size", [(5, 57), (8, 58)])
-def test_winograd_blocks_of_a_part_of_a_row(algorithm, columns, size):
-    workload = conv_relu(size=size, channels=32, outputs=48, residual=True)
-    target = TARGETS["x86-64-v4"]
-    chosen = Choosing(algorithm=algorithm, input="block", tile_rows=1, tile_columns=columns, prefetch_input=8)
-    schedule = instantiate(workload, chosen, target)
-    assert "prefetch x, " in str(schedule)
-    check(schedule, target, 2)
-
-
-@pytest.mark.parametrize(("kernel", "m"), [(3, 3), (3, 5), (5, 2), (5, 4), (7, 3)])
-@pytest.mark.parametrize("placement", ["block", "whole"])
-@pytest.mark.parametrize("options", [{"size": (17, 30)}, {"size": (1, 3), "pad": 3}, {"size": (9, 8), "batch": 2}])
-def test_winograd_of_stride_2(kernel, m, placement, options):
-    options = {"channels": 32, "outputs": 48, "pad": kernel // 2, "residual": m == 3, **options}
-    workload = conv_relu(kernel=(kernel, kernel), stride=2, **options)
-    target = runnable("x86-64-v4", threads=2 if placement == "whole" else 1)
-    s = instantiate(workload, Choosing(algorithm=f"winograd{m}", input=placement), target)
-    assert "conv.product" in s.stages
-    function = build(s, target, threads=target.threads)
-    inputs = arrays_for(workload)
-    (expected,) = evaluate(workload, inputs, dtype="float64")
-    assert np.abs(function(*inputs) - expected).max() < 1e-5 * np.abs(expected).max()
-
-
-def test_winograd_of_stride_2_stays_in_bounds():
-    workload = conv_relu(kernel=(5, 5), stride=2, size=(6, 5), channels=20, outputs=16)
-    check_loops(instantiate(workload, Choosing(algorithm="winograd2"), TARGETS["x86-64-v4"]), TARGETS["x86-64-v4"])
-
-
-def test_the_estimate_decides_where_winograd_of_stride_2_pays():
-    """It does for many channels on a large image, and not where its filter is all that a few outputs need."""
-    target = TARGETS["x86-64-v4"]
-    for size, channels, gains in ((56, 128, True), (14, 512, False)):
-        workload = conv_relu(size=(size, size), channels=channels, outputs=channels, stride=2)
-        assert ("winograd" in instantiate(workload, Default(), target).decisions["algorithm"]) == gains
-    exact = conv_relu(size=(56, 56), channels=128, outputs=128, stride=2, accuracy="exact")
-    for decider in (Default(), *(Random(random.Random(seed)) for seed in range(10))):
-        assert instantiate(exact, decider, target).decisions["algorithm"] == "direct"
 
 
 FEW = {"size": (7, 10), "channels": 20, "kernel": (5, 5), "pad": 2}
@@ -358,16 +235,6 @@ def test_taps_of_a_row_are_channels_where_few_outputs_leave_vectors_empty():
     for outputs, algorithm in ((3, "row_taps"), (16, "direct")):
         workload = conv_relu(**{**FEW, "size": (40, 40), "channels": 64, "outputs": outputs, "accuracy": "exact"})
         assert instantiate(workload, Default(), target).decisions["algorithm"] == algorithm
-
-
-def test_winograd_with_a_tail_of_channels():
-    workload = conv_relu(size=(6, 6), channels=20, outputs=24)
-    target = TARGETS["x86-64-v4"]
-    s = instantiate(workload, Choosing(algorithm="winograd4"), target)
-    inputs = arrays_for(workload)
-    found, expected = build(s, target)(*inputs), evaluate(workload, inputs)[0]
-    np.testing.assert_allclose(found[:, 0], expected[:, 0], rtol=2e-5, atol=2e-5)
-    np.testing.assert_allclose(found[:, 1, ..., :8], expected[:, 1, ..., :8], rtol=2e-5, atol=2e-5)
 
 
 SMALL = {
