@@ -142,14 +142,14 @@ def winograd_margin(size: Size, target: Target) -> float:
     A large filter comes from memory in a model. With narrow vectors, of which there are few, what large transforms take
     is underestimated where it does, and with a stride, most where the transform back has many points. So it is with a
     stride where a core starts two multiply-adds of 512 bits (128 -> 160 channels at 28 x 28: 0.89 by estimate, 1.15
-    measured). F(3, 3) was measured on the latter only.
+    measured). F(3, 3) was measured with wide vectors only.
     """
     if size.inputs <= 49:
         if is_double(target):
             return 1.2 if size.stride > 1 else 1.05
-        return 1.15 if (size.m, size.taps, size.stride) == (3, 3, 1) else 1.05
+        return 1.05 if is_wide(target) or (size.m, size.taps, size.stride) != (3, 3, 1) else 1.15
     if is_wide(target):
-        return 1.25 if is_double(target) and size.filter_bytes > target.l2_bytes else 1.1
+        return 1.05 if not is_double(target) else 1.25 if size.filter_bytes > target.l2_bytes else 1.1
     if size.stride == 1 and stays_in_l3(size.filter_bytes, target, alone=True):
         return 1.05
     return 1.4 if size.points > 36 else 1.2

@@ -22,7 +22,7 @@ from ..stage import Stage
 from .common import fuse_all, mark_tile, tail_cut
 from .products import Tile, channel_groups, choose_tile, default_ahead, default_streams, multiply, prefetch_filter
 from .traffic import is_double
-from .winograd_cost import best_kept, best_plan, column_options, part_options, row_options
+from .winograd_cost import best_kept, best_plan, column_options, default_group, part_options, row_options
 from .winograd_size import Size
 from .winograd_tiles import tile_options
 
@@ -73,7 +73,8 @@ def choose(d: Decider, size: Size, target: Target) -> Choice:
     tiles, best, _ = tile_options(size, parts, block, columns, target)
     points, vectors = d.choose("product_tile", tiles, best)
     groups = channel_groups(size.out_blocks // parts, vectors)
-    group = d.choose("channel_group", groups, max((g for g in groups if g <= plan.group), default=groups[0]))
+    largest = default_group(plan.group, vectors, target)
+    group = d.choose("channel_group", groups, max((g for g in groups if g <= largest), default=groups[0]))
     enough = block * columns >= LEAST_TILES or size.lines or is_double(target)
     ahead = default_ahead(block * columns, size.filter_bytes, target) if enough else "none"
     in_blocks = size.in_blocks // size.groups

@@ -14,7 +14,7 @@ from math import ceil, log2
 from ...target import Target
 from .common import equal_parts, tile_parts
 from .products import channel_groups, default_streams
-from .traffic import PerCore, foreign_rate, is_double, l3_rate, memory_rate, starts_two, stays_in_l3
+from .traffic import PerCore, foreign_rate, is_double, is_wide, l3_rate, memory_rate, starts_two, stays_in_l3
 from .winograd_size import Size
 from .winograd_tiles import tile_options
 
@@ -44,10 +44,10 @@ LARGEST_GROUP, UNFITTING_GROUP = 6, 8
 """Blocks of output channels in a group. Where none fits in the second-level cache beside the transformed input, that is
 read from further away, once for each group: with narrow vectors, 8 take 3 to 9 % less time than 2."""
 
-CROWDING, MOST_CROWDED, DOUBLING = PerCore(0.3, 0.0, 0.05), PerCore(1.0, 0.0, 3.0), PerCore(0.0, 0.16, 0.0)
+CROWDING, MOST_CROWDED, DOUBLING = PerCore(0.012, 0.0, 0.05), PerCore(20.0, 0.0, 3.0), PerCore(0.0, 0.16, 0.0)
 """How much longer products take where what a block uses is twice the second-level cache, and up to how many times that
-counts. Narrow vectors take 28 tiles as fast as 14 and up to 100 nearly so: the filter is read less often. On Emerald
-Rapids, each doubling beyond an eighth of that cache costs: 64 channels at 56 x 56 took 1.14, 1.28 and 1.4 times as long
+counts. On Zen 4, blocks of 5 MB take 4 % longer than those of 0.5 MB, and of 12 MB 20 to 60 %. Narrow vectors take 28
+tiles as fast as 14 and up to 100 nearly so: the filter is read less often. On Emerald Rapids, each doubling beyond an eighth of that cache costs: 64 channels at 56 x 56 took 1.14, 1.28 and 1.4 times as long
 with 28, 56 and 98 tiles as with 14."""
 
 RAGGED = PerCore(0.01, 0.0, 0.01)
@@ -125,6 +125,12 @@ def best_plan(size: Size, target: Target, whole: bool | None = None, parts: int 
     ragged = [(size.tiles_y % p.rows != 0) + 3 * (size.tiles_x % p.columns != 0) for p in plans]
     costs = [p.cycles * (1.0 + RAGGED.of(target) * r) for p, r in zip(plans, ragged, strict=True)]
     return min(zip(costs, plans, strict=True), key=lambda found: (found[0], -found[1].rows))[1]
+
+
+def default_group(planned: int, vectors: int, target: Target) -> int:
+    """Blocks of output channels to multiply before they are transformed back: those of a plan, or a single one where a
+    register tile has one vector, so that they are near (:data:`.winograd_tiles.STORED`)."""
+    return 1 if vectors == 1 and is_wide(target) and not is_double(target) else planned
 
 
 def _plan(size: Size, whole: bool, parts: int, rows: int, columns: int, target: Target) -> Plan:

@@ -12,8 +12,11 @@ from ...target import Target
 from ...te.tensor import Compute
 from .traffic import PerCore
 
-VECTOR = PerCore(5.0, 8.0, 9.0)
-"""What the transforms take for a vector of the transformed input, or of a product."""
+OF_INPUT, OF_OUTPUT = PerCore(4.0, 8.0, 9.0), PerCore(3.0, 8.0, 9.0)
+"""What the transforms take for a vector of the transformed input, and of a product."""
+
+SPILL_INPUT, SPILL_OUTPUT = PerCore(1.2, 1.9, 1.9), PerCore(0.9, 1.9, 1.9)
+"""How much longer they take where a tile has more values than there are registers: twice the code, too."""
 
 MOST_TILES = 64
 """Of an image whose filter may be kept in lines."""
@@ -101,6 +104,8 @@ class Size:
 
     def transforms(self, target: Target) -> tuple[float, float]:
         """Cycles of the input's and the output's transforms: loads, two passes of short sums, stores."""
-        spill = 1.0 if self.points <= 36 else 1.9  # more values than registers, twice the code and filter
-        cycles = VECTOR.of(target) * spill * self.tiles
-        return cycles * self.in_blocks * self.inputs, cycles * self.out_blocks * self.points
+        of_input, of_output = OF_INPUT.of(target), OF_OUTPUT.of(target)
+        if self.points > 36:
+            of_input, of_output = of_input * SPILL_INPUT.of(target), of_output * SPILL_OUTPUT.of(target)
+        vectors = self.in_blocks * self.inputs, self.out_blocks * self.points
+        return of_input * self.tiles * vectors[0], of_output * self.tiles * vectors[1]
