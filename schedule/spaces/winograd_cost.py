@@ -47,8 +47,9 @@ read from further away, once for each group: with narrow vectors, 8 take 3 to 9 
 CROWDING, MOST_CROWDED, DOUBLING = PerCore(0.012, 0.0, 0.05), PerCore(20.0, 0.0, 3.0), PerCore(0.0, 0.16, 0.0)
 """How much longer products take where what a block uses is twice the second-level cache, and up to how many times that
 counts. On Zen 4, blocks of 5 MB take 4 % longer than those of 0.5 MB, and of 12 MB 20 to 60 %. Narrow vectors take 28
-tiles as fast as 14 and up to 100 nearly so: the filter is read less often. On Emerald Rapids, each doubling beyond an eighth of that cache costs: 64 channels at 56 x 56 took 1.14, 1.28 and 1.4 times as long
-with 28, 56 and 98 tiles as with 14."""
+tiles as fast as 14 and up to 100 nearly so: the filter is read less often. On Emerald Rapids, each doubling beyond an
+eighth of that cache costs: 64 channels at 56 x 56 took 1.14, 1.28 and 1.4 times as long with 28, 56 and 98 tiles as with
+14."""
 
 RAGGED = PerCore(0.01, 0.0, 0.01)
 """How much longer incomplete last rows of blocks take than estimated, or a third of how much columns do."""
