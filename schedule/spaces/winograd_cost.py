@@ -48,8 +48,8 @@ CROWDING, MOST_CROWDED, DOUBLING = PerCore(0.012, 0.0, 0.05), PerCore(20.0, 0.0,
 """How much longer products take where what a block uses is twice the second-level cache, and up to how many times that
 counts. On Zen 4, blocks of 5 MB take 4 % longer than those of 0.5 MB, and of 12 MB 20 to 60 %. Narrow vectors take 28
 tiles as fast as 14 and up to 100 nearly so: the filter is read less often. On Emerald Rapids, each doubling beyond an
-eighth of that cache costs: 64 channels at 56 x 56 took 1.14, 1.28 and 1.4 times as long with 28, 56 and 98 tiles as with
-14."""
+eighth of that cache costs: 64 channels at 56 x 56 took 1.14, 1.28 and 1.4 times as long with 28, 56 and 98 tiles as
+with 14."""
 
 RAGGED = PerCore(0.01, 0.0, 0.01)
 """How much longer incomplete last rows of blocks take than estimated, or a third of how much columns do."""
@@ -136,54 +136,120 @@ def default_group(planned: int, vectors: int, target: Target) -> int:
 
 def _plan(size: Size, whole: bool, parts: int, rows: int, columns: int, target: Target) -> Plan:
     """The slowest thread's time: products or the reading of the filter, whichever is longer, and the transforms."""
-    threads = target.threads
-    blocks = size.images * -(-size.tiles_y // rows) * -(-size.tiles_x // columns)
-    block_tiles = rows * columns
-    input_bytes = 0 if whole else block_tiles * size.inputs * size.in_blocks * size.lanes * 4
-    product_bytes = block_tiles * size.points * size.lanes * 4
-    group = _group(size.out_blocks // parts, product_bytes, input_bytes, target)
-    used_bytes = group * product_bytes + input_bytes
-    memory, l3 = memory_rate(target), l3_rate(target)
-    if default_streams(size.in_blocks // size.groups, size.filter_bytes, block_tiles, target) > 1:
-        memory *= STREAMED
-    first = size.filter_bytes / (memory if size.filter_bytes > target.l2_bytes else l3)
-    if whole:
-        groups = -(-size.out_blocks // group)
-        share = -(-groups * blocks // threads) / (groups * blocks)
-        filters, again = first * min(1.0, ceil(groups * share) / groups), 0.0
-        transforms = sum(size.transforms(target)) / threads + BARRIER_CYCLES * (threads > 1)
-        all_bytes = size.transformed_bytes
-        if all_bytes > target.l2_bytes // 2:  # written, and read again for each group of channels
-            near = stays_in_l3(all_bytes, target)
-            rate = l3 if near else memory_rate(target.with_threads(1))
-            transforms += 0.7 * (groups * share + 1.0 / threads) * all_bytes / rate
-        alone = WHOLE_DOUBT.of(target)
-        doubt = alone if threads == 1 else max(alone, FOREIGN_DOUBT.of(target))
-    else:
-        taken = -(-blocks * parts // threads)  # of the blocks' parts
-        share = min(1.0, taken * block_tiles / (parts * size.tiles))
-        near = stays_in_l3(size.filter_bytes, target, alone=True)
-        later = size.filter_bytes / (l3 if near else memory)
-        again = max(taken - parts, 0) * later / parts
-        filters = min(taken, parts) * first / parts + again
-        stays = used_bytes + size.filter_bytes / parts <= target.l2_bytes
-        of_input, of_output = size.transforms(target)
-        transforms = (of_input * min(1.0, parts * share) + of_output * share) * (STAYING if stays else 1.0)
-        transforms += (1.0 - 1.0 / parts) * size.input_bytes / foreign_rate(target)
-        if starts_two(target) and not stays_in_l3(input_bytes, target):  # read again for each group of channels
-            transforms += size.out_blocks / group * share * size.transformed_bytes / memory
-        doubt = 1.0
-    over = max(used_bytes / (0.8 * target.l2_bytes) - 1.0, 0.0)
-    crowded = CROWDING.of(target) * min(over, MOST_CROWDED.of(target))
-    crowded += DOUBLING.of(target) * log2(max(8 * used_bytes / target.l2_bytes, 1.0))
+    block = _Block.of(size, whole, parts, rows, columns, target)
+    share = _share_of_whole(size, block, target) if whole else _share_of_blocks(size, parts, block, target)
     # 0.1: the transformed input is read again for each group
-    products = _products(size, parts, rows, columns, target) * share * (1.0 + crowded + 0.1 / group)
+    crowded = _crowded(block.used_bytes, target) + 0.1 / block.group
+    products = _products(size, parts, rows, columns, target) * share.products * (1.0 + crowded)
+    filters = share.first + share.again
     unhidden = UNHIDDEN.of(target) * (min(products, filters) if starts_two(target) else filters)
-    if is_double(target) and again:
-        far = (size.filter_bytes + used_bytes) / target.l2_bytes - 1.0
-        unhidden += UNHIDDEN_AGAIN * min(max(far, 0.0), 1.0) * min(products, again)
-        unhidden += share * _uneven(size, rows, columns, products / share / parts, later / parts)
-    return Plan(whole, parts, rows, columns, group, doubt * (max(products, filters) + unhidden + transforms))
+    if is_double(target) and share.again:
+        far = (size.filter_bytes + block.used_bytes) / target.l2_bytes - 1.0
+        unhidden += UNHIDDEN_AGAIN * min(max(far, 0.0), 1.0) * min(products, share.again)
+        of_all = products / share.products / parts
+        unhidden += share.products * _uneven(size, rows, columns, of_all, share.later / parts)
+    cycles = share.doubt * (max(products, filters) + unhidden + share.transforms)
+    return Plan(whole, parts, rows, columns, block.group, cycles)
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """What is multiplied before the next tiles are turned to.
+
+    count        blocks in all images
+    tiles        of each
+    group        blocks of output channels whose products are kept at a time
+    input_bytes  transformed input, where each block makes its own
+    used_bytes   that, and the products
+    """
+
+    count: int
+    tiles: int
+    group: int
+    input_bytes: int
+    used_bytes: int
+
+    @staticmethod
+    def of(size: Size, whole: bool, parts: int, rows: int, columns: int, target: Target) -> _Block:
+        tiles = rows * columns
+        input_bytes = 0 if whole else tiles * size.inputs * size.in_blocks * size.lanes * 4
+        product_bytes = tiles * size.points * size.lanes * 4
+        group = _group(size.out_blocks // parts, product_bytes, input_bytes, target)
+        count = size.images * -(-size.tiles_y // rows) * -(-size.tiles_x // columns)
+        return _Block(count, tiles, group, input_bytes, group * product_bytes + input_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Share:
+    """What the slowest thread does; cycles but for the first and the last.
+
+    products    its share of them
+    first       reading its part of the filter for its first block
+    again       reading it for the others
+    later       reading the whole filter once more
+    transforms  of input and output
+    doubt       how much longer all takes than estimated
+    """
+
+    products: float
+    first: float
+    again: float
+    later: float
+    transforms: float
+    doubt: float
+
+
+def _share_of_whole(size: Size, block: _Block, target: Target) -> _Share:
+    """Where the whole input is transformed first, and threads share blocks x groups of output channels."""
+    threads = target.threads
+    groups = -(-size.out_blocks // block.group)
+    share = -(-groups * block.count // threads) / (groups * block.count)
+    first = _first_reading(size, block, target) * min(1.0, ceil(groups * share) / groups)
+    transforms = sum(size.transforms(target)) / threads + BARRIER_CYCLES * (threads > 1)
+    all_bytes = size.transformed_bytes
+    if all_bytes > target.l2_bytes // 2:  # written, and read again for each group of channels
+        near = stays_in_l3(all_bytes, target)
+        rate = l3_rate(target) if near else memory_rate(target.with_threads(1))
+        transforms += 0.7 * (groups * share + 1.0 / threads) * all_bytes / rate
+    alone = WHOLE_DOUBT.of(target)
+    doubt = alone if threads == 1 else max(alone, FOREIGN_DOUBT.of(target))
+    return _Share(share, first, 0.0, 0.0, transforms, doubt)
+
+
+def _share_of_blocks(size: Size, parts: int, block: _Block, target: Target) -> _Share:
+    """Where threads share blocks x parts of the output channels, and each transforms the input that it needs."""
+    taken = -(-block.count * parts // target.threads)  # of the blocks' parts
+    share = min(1.0, taken * block.tiles / (parts * size.tiles))
+    near = stays_in_l3(size.filter_bytes, target, alone=True)
+    later = size.filter_bytes / (l3_rate(target) if near else _filter_rate(size, block, target))
+    again = max(taken - parts, 0) * later / parts
+    first = min(taken, parts) * _first_reading(size, block, target) / parts
+    stays = block.used_bytes + size.filter_bytes / parts <= target.l2_bytes
+    of_input, of_output = size.transforms(target)
+    transforms = (of_input * min(1.0, parts * share) + of_output * share) * (STAYING if stays else 1.0)
+    transforms += (1.0 - 1.0 / parts) * size.input_bytes / foreign_rate(target)
+    if starts_two(target) and not stays_in_l3(block.input_bytes, target):  # read again for each group of channels
+        transforms += size.out_blocks / block.group * share * size.transformed_bytes / _filter_rate(size, block, target)
+    return _Share(share, first, again, later, transforms, 1.0)
+
+
+def _first_reading(size: Size, block: _Block, target: Target) -> float:
+    """Cycles of reading the filter for the first time."""
+    far = size.filter_bytes > target.l2_bytes
+    return size.filter_bytes / (_filter_rate(size, block, target) if far else l3_rate(target))
+
+
+def _filter_rate(size: Size, block: _Block, target: Target) -> float:
+    """How fast the filter comes from memory."""
+    streams = default_streams(size.in_blocks // size.groups, size.filter_bytes, block.tiles, target)
+    return memory_rate(target) * (STREAMED if streams > 1 else 1.0)
+
+
+def _crowded(used_bytes: int, target: Target) -> float:
+    """How much longer products take since a block uses so much."""
+    over = max(used_bytes / (0.8 * target.l2_bytes) - 1.0, 0.0)
+    doublings = log2(max(8 * used_bytes / target.l2_bytes, 1.0))
+    return CROWDING.of(target) * min(over, MOST_CROWDED.of(target)) + DOUBLING.of(target) * doublings
 
 
 def _group(out_blocks: int, product_bytes: int, input_bytes: int, target: Target) -> int:
