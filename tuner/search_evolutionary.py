@@ -1,13 +1,14 @@
 """The default search: evolution guided by a cost model (after Zheng et al., "Ansor", OSDI 2020, with fewer parts), then
 coordinate descent around the best.
 
-What is good for similar tasks of the log is measured first. Then a pool holds candidates that were made and not
-measured: random ones, the default schedule of each algorithm, what is one step from the best (:mod:`.search_descent`),
-and children of the best measured and of those that the model likes. The model ranks the whole pool; the top is taken,
-with two exceptions. Each *algorithm* (the decision of that name) is an arm of a bandit, which gets its share of trials
-by its promise: the upper confidence bound of Auer et al. (Machine Learning, 2002), on the best rate of an arm and not
-the mean (as Cicirello and Smith, AAAI 2005, for searches that look for a maximum). What takes long to compile must
-promise more. And when nothing better came for a while, every other trial is one step from the best.
+What is good for similar tasks of the log, and promises most for this one by the model, is measured first. Then a pool
+holds candidates that were made and not measured: random ones, the default schedule of each algorithm, what is one step
+from the best (:mod:`.search_descent`), and children of the best measured and of those that the model likes. The model
+ranks the whole pool; the top is taken, with two exceptions. Each *algorithm* (the decision of that name) is an arm of a
+bandit, which gets its share of trials by its promise: the upper confidence bound of Auer et al. (Machine Learning,
+2002), on the best rate of an arm and not the mean (as Cicirello and Smith, AAAI 2005, for searches that look for a
+maximum). What takes long to compile must promise more. And when nothing better came for a while, every other trial is
+one step from the best.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ RANDOM_SHARE = 0.06
 RANDOM_PARENTS = 0.25
 CROSSOVER = 0.3
 MUTATION_RATES = (0.1, 0.25, 0.5)
+FIRST_HINTS = 2
 STALLED_AFTER = 8
 WORTH_NOTING = 0.01
 LEAST_DOUBT = 0.02
@@ -58,7 +60,7 @@ class EvolutionarySearch(Searcher):
         self._best: list[Observation] = []
         self._pool: dict[str, Candidate] = {}
         self._least = FIRST_POOL
-        self._hints: deque[Decisions] | None = None
+        self._hints: deque[Candidate] | None = None
         self._begun = False
         self._near: set[str] = set()
         self._centre = ""
@@ -87,11 +89,9 @@ class EvolutionarySearch(Searcher):
         Until the model is ready candidates are random, every other one a mutation of the best so far.
         """
         if self._hints is None:
-            self._hints = deque(self.context.hints())
+            self._hints = deque(self._hinted())
         while self._hints:
-            candidate = self.make(Replay(self._hints.popleft()))
-            if candidate is not None:
-                yield candidate
+            yield self._hints.popleft()
         if self.context.cost_model.ready(self.context.task.key):
             self._evolve()
             yield from self._chosen(self._ranked())
@@ -107,6 +107,18 @@ class EvolutionarySearch(Searcher):
         if self._gain is None:
             self._gain, self._gain_of = self._expected_gain(), len(self._measured)
         return self._gain
+
+    def _hinted(self) -> list[Candidate]:
+        """Of what the log hints at, what to measure first: with a model, what it likes best. The others wait in the
+        pool."""
+        made = [c for c in (self.make(Replay(d)) for d in self.context.hints()) if c is not None]
+        if not self.context.cost_model.ready(self.context.task.key):
+            return made
+        scores = self.scores(made)
+        order = sorted(range(len(made)), key=lambda i: -scores[i])
+        for i in order[FIRST_HINTS:]:
+            self._add(made[i])
+        return [made[i] for i in order[:FIRST_HINTS]]
 
     # ------------------------------------------------------------------ the population
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
 
 import numpy as np
@@ -9,10 +10,11 @@ import pytest
 
 from luthier import build, te
 from luthier.errors import Error, ScheduleError
-from luthier.schedule.decide import Adapt, Default, Replay
+from luthier.schedule.decide import Adapt, Default, Random, Replay
 from luthier.schedule.space import instantiate
 from luthier.tuner.cost_model import make_cost_model
 from luthier.tuner.database import MemoryDatabase, open_log
+from luthier.tuner.features import extract
 from luthier.tuner.lookup import best_schedule, schedules_from_log
 from luthier.tuner.record import Record, Status, target_hash
 from luthier.tuner.search import SearchContext, make_searcher
@@ -289,6 +291,19 @@ class TestHints:
         assert first.decisions == default_of(task, host) and not asked
         (second,) = searcher.propose(1)
         assert second.decisions == advice and searcher.propose(3) and asked == [1]
+
+    def test_those_that_the_model_likes_best_go_first(self, host):
+        task, rng = product(), random.Random(0)
+        usual = default_of(task, host)
+        drawn = [task.instantiate(Random(rng), host).decisions for _ in range(12)]
+        advice = [d for i, d in enumerate(drawn) if d != usual and d not in drawn[:i]][:4]
+        model = make_cost_model("random", target=host)
+        model.predict = lambda key, features: -features.sum(axis=1)
+        searcher = make_searcher("evolutionary", SearchContext(task, host, cost_model=model, hints=lambda: advice))
+        searcher.propose(1)
+        likings = {str(d): -extract(task.instantiate(Replay(d), host), host).sum() for d in advice}
+        tried = [str(c.decisions) for c in searcher.propose(2)]
+        assert tried == sorted(likings, key=lambda d: -likings[d])[:2]
 
 
 class TestAdapt:
