@@ -28,8 +28,8 @@ NEAR_BYTES, DOUBLING_CYCLES, MOST_DOUBLINGS = 3072, 1.0, 3.0
 """What more a vector of a product costs for each doubling of a block's products beyond a few KB: they are to stay in
 the first-level cache, beside what the multiplications read."""
 
-FAR = 1.4
-"""How much more sums and products cost where the images do not fit the second-level cache."""
+FAR = 1.4, 2.0
+"""By level, how much more sums and products cost where the images do not fit the second-level cache."""
 
 UNHIDDEN = PerCore(0.2, 0.5, 0.2)
 """Share of the time for reading sums of weights beyond the weights themselves that the products do not hide."""
@@ -40,7 +40,7 @@ CROWDED = 0.1
 WIDE = 0.02
 """How much longer a register tile takes for each vector of channels beyond the first."""
 
-MARGINS = PerCore(1.01, 1.04, 1.5), PerCore(1.03, 1.3, 1.5)
+MARGINS = PerCore(1.01, 1.04, 1.5), PerCore(1.05, 1.3, 1.5)
 """By level, how much faster than the direct products the estimate must be: sums need memory, and neighbours do too.
 They take more of the instructions that a core starts where it starts two multiply-adds in a cycle, and seldom pay."""
 
@@ -197,7 +197,7 @@ def _plan(size: Size, cells: int, parts: int, tile: tuple[int, int], target: Tar
     share = min(1.0, taken * cells / (parts * size.images * size.cells))  # of all products
     full = sum(count * _step(tile, size, part, parts, target) for count, part in tile_parts(size.cells, cells))
     products = size.products * size.in_blocks * size.lanes * size.images * parts * full * share
-    far = 1.0 if size.read_bytes + size.written_bytes <= target.l2_bytes else FAR
+    far = 1.0 if size.read_bytes + size.written_bytes <= target.l2_bytes else FAR[size.levels - 1]
     doublings = log2(max(1.0, size.products * cells * group * size.lanes * 4 / NEAR_BYTES))
     of_output = OUTPUT_CYCLES.of(target) + DOUBLING_CYCLES * min(doublings, MOST_DOUBLINGS)
     sums = size.products * size.images * size.cells * share * far * SECOND_LEVEL ** (size.levels - 1)
