@@ -31,9 +31,10 @@ t numbers the tiles of all images, row by row; i and j are points; u and v are t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache, partial
+from functools import cache, lru_cache
+from itertools import pairwise
 from math import prod, sqrt
 from typing import cast
 
@@ -250,47 +251,42 @@ def _transformed(
     """Element ``position`` of matrix times vector, chosen by selects that vanish where the position is a constant."""
     element = cache(element)  # one node for each element, however many rows it is in
     pairs = _opposite_columns(matrix)
-    if pairs:
-        added, subtracted = (cache(partial(_combined, element, sign)) for sign in (1, -1))
-        rows = [_dot_of_pairs(row, pairs, element, added, subtracted) for row in matrix]
-    else:
-        rows = [_dot(row, element, stride) for row in matrix]
+
+    @cache
+    def combined(k: int, sign: int) -> Expr:
+        return element(k) + element(k + 1) if sign > 0 else element(k) - element(k + 1)
+
+    rows = [_dot_of_pairs(row, pairs, element, combined) if pairs else _dot(row, element, stride) for row in matrix]
     result = rows[-1]
     for p in reversed(range(len(matrix) - 1)):
         result = select(equal(position, p), rows[p], result)
     return result
 
 
-def _opposite_columns(matrix: Sequence[Sequence[float]]) -> dict[int, int]:
-    """Columns that differ in signs alone, each with the next one of which that holds: powers of p, and of -p."""
+def _opposite_columns(matrix: Sequence[Sequence[float]]) -> frozenset[int]:
+    """Columns that differ from the next one in signs alone: powers of p, before those of -p."""
     columns = list(zip(*matrix, strict=True))
-    return {
-        k: k + 1
-        for k in range(len(columns) - 1)
-        if columns[k] != columns[k + 1] and [*map(abs, columns[k])] == [*map(abs, columns[k + 1])]
-    }
-
-
-def _combined(element: Callable[[int], Expr], sign: int, first: int, second: int) -> Expr:
-    return element(first) + element(second) if sign > 0 else element(first) - element(second)
+    return frozenset(
+        k for k, (one, next_) in enumerate(pairwise(columns)) if one != next_ and [*map(abs, one)] == [*map(abs, next_)]
+    )
 
 
 def _dot_of_pairs(
     row: Sequence[float],
-    pairs: Mapping[int, int],
+    pairs: Container[int],
     element: Callable[[int], Expr],
-    added: Callable[[int, int], Expr],
-    subtracted: Callable[[int, int], Expr],
+    combined: Callable[[int, int], Expr],
 ) -> Expr:
     """The sum of the non-zero terms, of which those of a pair are added or subtracted before they are multiplied: the
-    rows have these sums in common."""
+    rows have these sums in common.
+
+    combined  of a pair's first column the sum with the next one, or with -1 the difference
+    """
     total: Expr | None = None
     for k, c in enumerate(row):
         if not c or k - 1 in pairs:
             continue
-        value = element(k)
-        if k in pairs:
-            value = (added if c == row[k + 1] else subtracted)(k, k + 1)
+        value = combined(k, 1 if c == row[k + 1] else -1) if k in pairs else element(k)
         term = value if c == 1.0 else value * c
         total = term if total is None else total + term
     assert total is not None

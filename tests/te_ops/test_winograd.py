@@ -9,6 +9,7 @@ from workloads import conv_relu
 from luthier import te
 from luthier.errors import Error, ExpressionError
 from luthier.te.evaluate import evaluate
+from luthier.te.expr import Binary, walk
 from luthier.te.ops.winograd import SIZES, applies, tile_sizes, transforms, winograd
 
 
@@ -36,6 +37,14 @@ def test_f2_has_exact_matrices():
     ]
     outputs = [sum(Fraction(a) * p for a, p in zip(row, product, strict=True)) for row in t.output]
     assert outputs == [sum(d[i + k] * g[k] for k in range(3)) for i in range(2)]
+
+
+@pytest.mark.parametrize(("m", "operations"), [(2, 4), (4, 16), (6, 30)])
+def test_rows_of_the_output_share_the_sums_of_opposite_points(m, operations):
+    (columns,) = winograd(conv_relu(channels=16, outputs=16).stages[0], m).inputs()
+    assert columns.name == "columns"
+    values = {id(e): e for e in walk(columns.body) if isinstance(e, Binary) and e.dtype == "float32"}
+    assert len(values) == operations
 
 
 @pytest.mark.parametrize("m", [2, 3, 4, 6])
