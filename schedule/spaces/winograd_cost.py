@@ -40,6 +40,9 @@ WHOLE_DOUBT, FOREIGN_DOUBT = PerCore(1.1, 1.45, 1.35), PerCore(1.25, 1.6, 1.25)
 several threads, each of which reads what others wrote; that took up to half of the time of a layer when cores were
 far from each other."""
 
+LINES_DOUBT = PerCore(1.0, 1.1, 1.1)
+"""How much longer it takes than estimated to keep a filter in lines, which was measured on Zen 4 only."""
+
 LARGEST_GROUP, UNFITTING_GROUP = 6, 8
 """Blocks of output channels in a group. Where none fits in the second-level cache beside the transformed input, that is
 read from further away, once for each group: with narrow vectors, 8 take 3 to 9 % less time than 2."""
@@ -148,7 +151,8 @@ def _plan(size: Size, whole: bool, parts: int, rows: int, columns: int, target: 
         unhidden += UNHIDDEN_AGAIN * min(max(far, 0.0), 1.0) * min(products, share.again)
         of_all = products / share.products / parts
         unhidden += share.products * _uneven(size, rows, columns, of_all, share.later / parts)
-    cycles = share.doubt * (max(products, filters) + unhidden + share.transforms)
+    doubt = share.doubt * (LINES_DOUBT.of(target) if size.lines else 1.0)
+    cycles = doubt * (max(products, filters) + unhidden + share.transforms)
     return Plan(whole, parts, rows, columns, block.group, cycles)
 
 
