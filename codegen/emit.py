@@ -48,6 +48,7 @@ class Emitter(StmtPart):
         self.parts.append(self.out)
         self._bind_params()
         self._top(self.fn.body)
+        self._fence()
         self.out.append("ret void")
         body = "\n".join("\n".join(part) for part in self.parts if part)
         allocations = "\n".join(self.allocations())
@@ -64,6 +65,7 @@ class Emitter(StmtPart):
                 "}",
                 *functions,
                 *declarations,
+                *(["!0 = !{i32 1}"] if self._bypasses_caches() else []),
                 f"attributes #0 = {{ {attributes} }}",
                 f"attributes #1 = {{ alwaysinline {attributes} }}",
                 f"attributes #2 = {{ noinline {attributes} }}",
@@ -164,7 +166,17 @@ class Emitter(StmtPart):
         self.close_level()
         self.close_level()
 
+    def _bypasses_caches(self) -> bool:
+        return any(map(self.bypasses, self.fn.params))
+
+    def _fence(self) -> None:
+        """Wait until others can read what was stored past the caches: such stores are not in order."""
+        if self._bypasses_caches():
+            self.declare("llvm.x86.sse.sfence", "void ()")
+            self.out.append("call void @llvm.x86.sse.sfence()")
+
     def _barrier(self) -> None:
+        self._fence()
         self.counter += 1
         number = self.counter
         self.declare("GOMP_barrier", "void ()")

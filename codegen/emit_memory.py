@@ -16,6 +16,8 @@ from .llvm_text import MEMORY_TYPE, VALUE_TYPE, constant_mask, lane_list, mangle
 from .nodes import LINE_BYTES, Buffer, Prefetch, Store
 
 MAX_STRIDE = 4  # larger constant strides are gathered
+NONTEMPORAL = ", !nontemporal !0"
+"""Of a store past the caches. The module defines the metadata; what was stored so is fenced before others read it."""
 
 
 class MemoryPart(AddressPart):
@@ -205,12 +207,18 @@ class MemoryPart(AddressPart):
             text = self.op(f"shufflevector {ty} {text}, {ty} poison, <{width} x i32> {order}")
             ty = vector(element, width)
         if mask is None:
-            self.out.append(f"store {ty} {text}, ptr {pointer}, align {alignment}")
+            whole = lanes and alignment >= lanes * site.size and lanes * site.size * 8 == self.target.vector_bits
+            kind = NONTEMPORAL if whole and self.bypasses(site.buffer) else ""
+            self.out.append(f"store {ty} {text}, ptr {pointer}, align {alignment}{kind}")
         else:
             self.out.append(
                 f"call void @llvm.masked.store.{mangled(element, width)}.p0({ty} {text}, ptr align {alignment} "
                 f"{pointer}, <{width} x i1> {mask})"
             )
+
+    def bypasses(self, buffer: Buffer) -> bool:
+        """Whether whole vectors of a buffer are stored past the caches: where there is a fence for such stores."""
+        return buffer.past_caches and self.target.triple.startswith("x86_64")
 
     def _scatter(self, site: Site, offset: int, lanes: int, text: str) -> None:
         element = MEMORY_TYPE[site.buffer.dtype]

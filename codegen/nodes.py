@@ -52,10 +52,14 @@ LINE_BYTES = 64
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Buffer(Source):
-    """A block of memory with a row-major shape."""
+    """A block of memory with a row-major shape.
+
+    past_caches  whole aligned vectors are stored past the caches; nothing of it is read in the same function
+    """
 
     scope: Scope = "param"
     alignment: int = 64
+    past_caches: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

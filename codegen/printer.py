@@ -36,7 +36,7 @@ def format_stmt(s: Stmt) -> str:
 
 
 def _declare(b: Buffer) -> str:
-    return f"{b.name}: {b.dtype}[{', '.join(map(str, b.shape))}]"
+    return f"{b.name}: {b.dtype}[{', '.join(map(str, b.shape))}]{' past the caches' if b.past_caches else ''}"
 
 
 def _print(s: Stmt, depth: int, lines: list[str]) -> None:

@@ -59,9 +59,9 @@ class Storage:
         """A buffer for all of a stage: in its layout, or within the frame of what it is a part of."""
         frame = self.frame(stage.tensor) if scope == "param" else None
         if frame is not None:
-            return Buffer(stage.name, frame.shape, stage.tensor.dtype, scope)
+            return Buffer(stage.name, frame.shape, stage.tensor.dtype, scope, past_caches=stage.past_caches)
         shape = stage.layout.physical_shape(stage.tensor.shape) if stage.layout else stage.tensor.shape
-        return Buffer(stage.name, shape, stage.tensor.dtype, scope)
+        return Buffer(stage.name, shape, stage.tensor.dtype, scope, past_caches=stage.past_caches)
 
     def frame(self, source: Source) -> Frame | None:
         """The joint buffer of which a result is a part, and where it begins there."""

@@ -236,6 +236,22 @@ class Placement(ScheduleState):
         shared = None if share is None else self._loop_around(st, share, "share")
         st.prefetches.append(Prefetching(source, a, distance, ahead or a, shared))
 
+    @primitive
+    def store_past_caches(self, stage: StageLike) -> None:
+        """Write an output to memory past the caches (non-temporal stores).
+
+        for i in 0..64:              ->    for i in 0..64:
+          C[i] = A[i] + B[i]                 C[i] = A[i] + B[i]   # past the caches
+
+        An ordinary store reads the line that it is about to overwrite, and puts out of the caches what is used again.
+        It pays for results that are too large to be found there by whoever reads them. Whole aligned vectors are
+        written so; what is masked, or shorter, is stored as usual.
+        """
+        st = self[stage]
+        if not self.is_output(st):
+            raise ScheduleError(f"store_past_caches({st.name}): it is no output; this kernel reads it again")
+        st.past_caches = True
+
     def _loop_around(self, stage: Stage, axis: AxisLike, argument: str) -> LoopAxis:
         """A loop of a stage inside which another one is computed, however deep, or a part of one that was fused."""
         if stage.attach is None:

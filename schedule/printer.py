@@ -30,6 +30,8 @@ def _stage_lines(schedule: Schedule, stage: Stage, depth: int) -> list[str]:
     if stage.attach is not None:
         extents = " x ".join(str(r.extent) for r in stage.roots)
         lines.append(f"{'  ' * depth}{stage.name}: {extents} in {stage.scope} memory")
+    if stage.past_caches:
+        lines.append(f"{'  ' * depth}# whole vectors are stored past the caches")
     if stage.unswitched:
         lines.append(f"{'  ' * depth}# in two copies: where all conditions that do not vary below hold, and elsewhere")
     for position, leaf in enumerate(leaves):

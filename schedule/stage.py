@@ -52,6 +52,7 @@ class Stage:
     layout          memory layout of its buffer, None: row-major
     prefetches      what its loops ask for ahead of time
     unswitched      conditions that do not vary in its loops are tested before them
+    past_caches     its values go to memory past the caches
     """
 
     def __init__(self, name: str, tensor: Compute, axis_names: Sequence[str] | None = None) -> None:
@@ -73,6 +74,7 @@ class Stage:
         self.layout: BlockedLayout | None = None
         self.prefetches: list[Prefetching] = []
         self.unswitched = False
+        self.past_caches = False
 
     # ------------------------------------------------------------------ structure
 

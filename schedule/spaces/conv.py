@@ -24,6 +24,7 @@ from .common import (
     mark_tile,
     several_streams,
     split_streams,
+    stores_past_caches,
     stream_options,
     tail_cut,
 )
@@ -202,7 +203,7 @@ def direct(
         for source in out.inputs():
             if source not in (conv.tensor, total and total.tensor) and source.shape == anchor.shape:
                 s.prefetch(out, source, innermost, 0)
-    if d.choose("prefetch_output", [False, True], not is_double(target)):
+    if not stores_past_caches(s, d, out, target) and d.choose("prefetch_output", [False, True], not is_double(target)):
         s.prefetch(out, out, innermost, 0)
 
     unroll_rows = taps_unrolled == "xy" or (rows > 1 and window_y.has_border())

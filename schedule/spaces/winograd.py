@@ -19,7 +19,7 @@ from ...te.tensor import Compute
 from ..decide import Decider
 from ..schedule import Schedule
 from ..stage import Stage
-from .common import fuse_all, mark_tile, tail_cut
+from .common import fuse_all, mark_tile, stores_past_caches, tail_cut
 from .products import Tile, channel_groups, choose_tile, default_ahead, default_streams, multiply, prefetch_filter
 from .traffic import is_double
 from .winograd_cost import best_kept, best_plan, column_options, default_group, part_options, row_options
@@ -135,6 +135,7 @@ def winograd(s: Schedule, d: Decider, target: Target, conv: Stage, out: Stage, m
     kept, values = (filter_rows, size.taps) if c.lines else (kernel, 1)
     prefetch_filter(s, product_tile, kept, c.tile, size.in_blocks // size.groups, size.lanes, values)
     _lay_out_input(s, data)
+    stores_past_caches(s, d, out, target)
     if c.whole:
         s.parallel(data, fuse_all(s, data, data.leaves[:2]))
     s.parallel(out, fuse_all(s, out, outer if c.whole else blocks))
