@@ -68,11 +68,12 @@ def measure(name: str, peers: list[type[Peer]], arguments: argparse.Namespace) -
     """Time one model in all engines; returns JSON data."""
     path = bundled_models().get(name) or Path(name)
     model = seed_weights(onnx.load(path), arguments.seed) if name in bundled_models() else onnx.load(path)
-    untuned = luthier.compile(model, threads=arguments.threads)
+    options = {"threads": arguments.threads, "accuracy": arguments.accuracy}
+    untuned = luthier.compile(model, **options)
     engines: list[Engine] = [Luthier(untuned, UNTUNED)]
     builds = {UNTUNED: str(untuned.report)}
     if arguments.log:
-        tuned = luthier.compile(model, threads=arguments.threads, log=arguments.log)
+        tuned = luthier.compile(model, log=arguments.log, **options)
         engines.append(Luthier(tuned, TUNED))
         builds[TUNED] = str(tuned.report)
     shapes = {s.name: s.dims for s in untuned.inputs}
@@ -112,6 +113,7 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--threads", type=count, default=1, metavar="N")
     parser.add_argument("--rounds", type=count, default=20, metavar="N")
+    parser.add_argument("--accuracy", choices=["fast", "exact"], default="fast", help="of Luthier (default: fast)")
     parser.add_argument("--seed", type=int, default=0, help="of weights and inputs")
     parser.add_argument("--json", metavar="FILE", help="write everything that was measured")
     parser.add_argument("--chart", metavar="FILE.png", help="draw a bar chart")
