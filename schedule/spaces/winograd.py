@@ -3,8 +3,8 @@
 One block is some rows of tiles, or a part of a row. For each block: transform its input for all channels; then, for
 each group of output channels, the (m + r - 1)^2 matrix products, and the inverse transform tile by tile with the
 epilogue. The transformed input of a block is to stay in the second-level cache. The transformed filter is made when
-the model is built, packed in the order in which it is read, and prefetched panel by panel. :mod:`.winograd_cost` has
-the estimates.
+the model is built, packed in the order in which it is read, and prefetched panel by panel; or only its columns are, and
+the products transform the rows of what they read. :mod:`.winograd_cost` has the estimates.
 
 Large images are read from memory and written there: the transforms go along a row of one block of channels at a time,
 so that few streams are open, and ask for the input some tiles ahead.
@@ -79,8 +79,7 @@ def choose(d: Decider, size: Size, target: Target) -> Choice:
     ahead = default_ahead(block * columns, size.filter_bytes, target) if enough else "none"
     in_blocks = size.in_blocks // size.groups
     streams = default_streams(in_blocks, size.filter_bytes, block * columns, target)
-    line = size.line if size.lines else 1
-    tile = choose_tile(d, points, vectors, in_blocks, [1, 2, 4], streams, ahead, target, line)
+    tile = choose_tile(d, points, vectors, in_blocks, [1, 2, 4], streams, ahead, target, size.tile_points)
     input_ahead = d.choose("prefetch_input", [0, 2, 4, 8], 4 if size.image_bytes > target.l2_bytes else 0)
     return Choice(size.lines, whole, parts, block, columns, tile, group, input_ahead)
 

@@ -16,7 +16,7 @@ OF_INPUT, OF_OUTPUT = PerCore(4.0, 8.0, 9.0), PerCore(3.0, 8.0, 9.0)
 """What the transforms take for a vector of the transformed input, and of a product."""
 
 SPILL_INPUT, SPILL_OUTPUT = PerCore(1.2, 1.9, 1.9), PerCore(0.9, 1.9, 1.9)
-"""How much longer they take where a tile has more values than there are registers: twice the code, too."""
+"""What they take of that where a tile has more values than there are registers: twice the code, too."""
 
 MOST_TILES = 64
 """Of an image whose filter may be kept in lines."""
@@ -63,6 +63,16 @@ class Size:
         return self.m + -(-self.taps // self.stride) - 1
 
     @property
+    def tile_points(self) -> int:
+        """Points whose sums a register tile holds for each of its tiles and output channels."""
+        return self.line if self.lines else 1
+
+    @property
+    def kept_values(self) -> int:
+        """Values of a filter from which those at so many points come."""
+        return self.taps if self.lines else 1
+
+    @property
     def points(self) -> int:
         """Sums of products per tile and output channel."""
         return self.line**2
@@ -99,7 +109,7 @@ class Size:
     @property
     def filter_bytes(self) -> int:
         """Transformed filter, as it is kept."""
-        kept = self.line * self.taps if self.lines else self.inputs
+        kept = self.line * self.kept_values if self.lines else self.inputs
         return kept * self.in_blocks // self.groups * self.out_blocks * self.lanes**2 * 4
 
     def transforms(self, target: Target) -> tuple[float, float]:

@@ -53,15 +53,14 @@ def _tiles(size: Size, parts: int, tiles: int, target: Target) -> Iterator[tuple
 def _cost(tile: tuple[int, int], parts: int, rows: int, columns: int, size: Size, target: Target) -> float:
     """Estimated cycles of one reduction step at one point over all blocks of an image, incomplete tiles included."""
     points, vectors = tile
-    line, kept = (size.line, size.taps) if size.lines else (1, 1)
-    panel_bytes = kept * size.in_blocks // size.groups * size.lanes * vectors * size.lanes * 4
+    line, channels = size.tile_points, size.in_blocks // size.groups * size.lanes
+    panel_bytes = size.kept_values * channels * vectors * size.lanes * 4
     additions = 0 if line == 1 else 2 * line - 3 if is_double(target) else line - 1
 
     def step(p: int, v: int) -> float:
         return (filter_step(p * line, v, panel_bytes, target) + additions * v + 0.6) / line
 
     loads = 1.0 + LOAD_COST * (points + vectors) / (points * vectors)
-    channels = size.in_blocks // size.groups * size.lanes
     stored = STORED.of(target) * (vectors > 1) * size.tiles * size.out_blocks / (channels * parts * size.images)
     return stored + loads * sum(
         of_rows * of_columns * of_points * of_vectors * step(p, v)
