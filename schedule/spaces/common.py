@@ -15,7 +15,7 @@ from ..axis import LoopAxis
 from ..decide import Decider
 from ..schedule import Schedule
 from ..stage import Stage
-from .traffic import PerCore, is_double, is_wide, l2_rate, memory_rate, starts_two
+from .traffic import PerCore, is_double, is_wide, kind_of_core, l2_rate, memory_rate, starts_two
 
 NEAR_BYTES = 4096
 """How far to ask ahead in weights that are read once."""
@@ -96,14 +96,12 @@ def equal_shares(extent: int, most: int) -> list[int]:
 def stores_past_caches(s: Schedule, d: Decider, out: Stage, target: Target) -> bool:
     """Ask whether to write the output past the caches, where it is too large to be found there by what reads it; and do
     so. An operand of its shape may lie in the same memory, and is in the caches then."""
-    shared = any(isinstance(x, Placeholder) and x.shape == out.tensor.shape for x in out.inputs())
-    if (
-        not s.is_output(out)
-        or shared
-        or out.tensor.size_bytes <= max(target.l3_bytes, target.l2_bytes) // PAST_CACHES_PART
-    ):
+    found_later = out.tensor.size_bytes <= max(target.l3_bytes, target.l2_bytes) // PAST_CACHES_PART
+    if found_later or not s.is_output(out):
         return False
-    chosen = d.choose("store_past_caches", [False, True], is_wide(target) and not is_double(target), before=False)
+    if any(isinstance(x, Placeholder) and x.shape == out.tensor.shape for x in out.inputs()):
+        return False
+    chosen = d.choose("store_past_caches", [False, True], kind_of_core(target) == "wide", before=False)
     if chosen:
         s.store_past_caches(out)
     return chosen

@@ -30,7 +30,7 @@ from .common import (
 from .images import blocks_of_channels, has_constant_weights, image_rank, reads_an_input, windows
 from .row_taps import row_taps_cycles
 from .strassen_cost import strassen_cycles
-from .traffic import PerCore, is_double, is_wide, memory_rate, starts_two, stays_in_l3
+from .traffic import PerCore, is_double, is_wide, kind_of_core, memory_rate, starts_two, stays_in_l3
 from .winograd_cost import estimated_cycles
 from .winograd_size import Size
 
@@ -144,12 +144,14 @@ def winograd_margin(size: Size, target: Target) -> float:
     stride where a core starts two multiply-adds of 512 bits (128 -> 160 channels at 28 x 28: 0.89 by estimate, 1.15
     measured). F(3, 3) was measured with wide vectors only.
     """
+    if kind_of_core(target) == "wide":
+        return 1.05
     if size.inputs <= 49:
         if is_double(target):
             return 1.2 if size.stride > 1 else 1.05
-        return 1.05 if is_wide(target) or (size.m, size.taps, size.stride) != (3, 3, 1) else 1.15
-    if is_wide(target):
-        return 1.05 if not is_double(target) else 1.25 if size.filter_bytes > target.l2_bytes else 1.1
+        return 1.15 if (size.m, size.taps, size.stride) == (3, 3, 1) else 1.05
+    if is_double(target):
+        return 1.25 if size.filter_bytes > target.l2_bytes else 1.1
     if size.stride == 1 and stays_in_l3(size.filter_bytes, target, alone=True):
         return 1.05
     return 1.4 if size.points > 36 else 1.2

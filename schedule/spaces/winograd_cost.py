@@ -14,7 +14,7 @@ from math import ceil, log2
 from ...target import Target
 from .common import equal_parts, tile_parts
 from .products import channel_groups, default_streams
-from .traffic import PerCore, foreign_rate, is_double, is_wide, l3_rate, memory_rate, starts_two, stays_in_l3
+from .traffic import PerCore, foreign_rate, is_double, kind_of_core, l3_rate, memory_rate, starts_two, stays_in_l3
 from .winograd_size import Size
 from .winograd_tiles import tile_options
 
@@ -92,10 +92,9 @@ def estimated_cycles(size: Size, target: Target) -> float:
 
 def best_kept(size: Size, target: Target) -> Size:
     """The size with its filter kept as the estimate prefers: at all points, or in lines."""
-    lines = replace(size, lines=True)
     if not size.may_keep_lines:
         return size
-    return min(size, lines, key=lambda kept: best_plan(kept, target).cycles)
+    return min(size, replace(size, lines=True), key=lambda kept: best_plan(kept, target).cycles)
 
 
 def row_options(size: Size) -> list[int]:
@@ -134,7 +133,7 @@ def best_plan(size: Size, target: Target, whole: bool | None = None, parts: int 
 def default_group(planned: int, vectors: int, target: Target) -> int:
     """Blocks of output channels to multiply before they are transformed back: those of a plan, or a single one where a
     register tile has one vector, so that they are near (:data:`.winograd_tiles.STORED`)."""
-    return 1 if vectors == 1 and is_wide(target) and not is_double(target) else planned
+    return 1 if vectors == 1 and kind_of_core(target) == "wide" else planned
 
 
 def _plan(size: Size, whole: bool, parts: int, rows: int, columns: int, target: Target) -> Plan:
