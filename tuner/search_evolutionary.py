@@ -114,11 +114,11 @@ class EvolutionarySearch(Searcher):
         made = [c for c in (self.make(Replay(d)) for d in self.context.hints()) if c is not None]
         if not self.context.cost_model.ready(self.context.task.key):
             return made
-        scores = self.scores(made)
-        order = sorted(range(len(made)), key=lambda i: -scores[i])
-        for i in order[FIRST_HINTS:]:
-            self._add(made[i])
-        return [made[i] for i in order[:FIRST_HINTS]]
+        scored = sorted(zip(self.scores(made), made, strict=True), key=lambda pair: -pair[0])
+        liked = [candidate for _, candidate in scored]
+        for candidate in liked[FIRST_HINTS:]:
+            self._add(candidate)
+        return liked[:FIRST_HINTS]
 
     # ------------------------------------------------------------------ the population
 
