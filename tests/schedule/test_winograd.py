@@ -17,6 +17,12 @@ from luthier.schedule import Default, Random, instantiate
 from luthier.te.evaluate import evaluate
 
 
+def sums_of(schedule):
+    """Where the sums of a register tile live, with all that is done there."""
+    found = walk_stmts(lower(schedule).body)
+    return [n for n in found if isinstance(n, Alloc) and n.buffer.name.endswith("product.local")]
+
+
 @pytest.mark.parametrize("algorithm", ["winograd2", "winograd3", "winograd4"])
 @pytest.mark.parametrize("placement", ["block", "whole"])
 @pytest.mark.parametrize("size", [(9, 11), (4, 4), (1, 3), (14, 5)])
@@ -55,9 +61,7 @@ def test_winograd_with_ragged_blocks_and_groups(tile, group, outputs, rows):
     )
     schedule = instantiate(workload, chosen, target)
     check(schedule, target, 2)
-    sums = [
-        n for n in walk_stmts(lower(schedule).body) if isinstance(n, Alloc) and n.buffer.name.endswith("product.local")
-    ]
+    sums = sums_of(schedule)
     assert sums and not any(isinstance(n, If) for s in sums for n in walk_stmts(s))
 
 
@@ -198,11 +202,7 @@ def test_sums_of_filters_in_lines_stay_in_registers():
             tiles, vectors = schedule.decisions["product_tile"]
             line = int(schedule.decisions["algorithm"].removeprefix("winograd")) + 2
             assert vectors * (tiles * line + 3) < target.vector_registers
-            sums = [
-                n
-                for n in walk_stmts(lower(schedule).body)
-                if isinstance(n, Alloc) and n.buffer.name.endswith("product.local")
-            ]
+            sums = sums_of(schedule)
             assert sums and not any(isinstance(n, If) for s in sums for n in walk_stmts(s))
 
 
