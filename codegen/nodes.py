@@ -54,7 +54,7 @@ LINE_BYTES = 64
 class Buffer(Source):
     """A block of memory with a row-major shape.
 
-    past_caches  whole aligned vectors are stored past the caches; nothing of it is read in the same function
+    past_caches  whole aligned vectors are stored past the caches
     """
 
     scope: Scope = "param"

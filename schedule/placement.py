@@ -249,7 +249,9 @@ class Placement(ScheduleState):
         """
         st = self[stage]
         if not self.is_output(st):
-            raise ScheduleError(f"store_past_caches({st.name}): it is no output; this kernel reads it again")
+            raise ScheduleError(
+                f"store_past_caches({st.name}): it is no output, but read again in this kernel; name an output"
+            )
         st.past_caches = True
 
     def _loop_around(self, stage: Stage, axis: AxisLike, argument: str) -> LoopAxis:
