@@ -35,6 +35,9 @@ NAMES = ("host", *_NAMED)
 """Every name that :func:`named_target` knows."""
 
 _AVX512 = {"avx512f", "avx512vl", "avx512bw", "avx512dq"}
+
+_WITH_TILES = {"sapphirerapids", "emeraldrapids", "graniterapids", "graniterapids-d", "diamondrapids"}
+"""CPUs with matrix tiles (AMX), by LLVM's names."""
 _SYS_CPU = Path("/sys/devices/system/cpu")
 _CGROUPS = Path("/sys/fs/cgroup")
 _CGROUPS_OF_PROCESS = Path("/proc/self/cgroup")
@@ -135,7 +138,7 @@ def _host() -> Target:
     return Target(
         name="host",
         triple=triple,
-        cpu=str(binding.get_host_cpu_name()),
+        cpu=_cpu(str(binding.get_host_cpu_name()), have),
         features=",".join(f"{'+' if on else '-'}{name}" for name, on in sorted(features.items())),
         vector_bits=bits,
         vector_registers=registers,
@@ -147,6 +150,17 @@ def _host() -> Target:
         threads=cores,
         model=_model(),
     )
+
+
+def _cpu(name: str, features: set[str]) -> str:
+    """LLVM's name of the CPU, unless its features contradict that.
+
+    LLVM goes by the model number. A virtual machine may show another one (a Granite Rapids that calls itself a Rocket
+    Lake), and newer ones are unknown. Only Intel's servers have tiles: with those, it is the oldest that has as many.
+    """
+    if "amx-tile" not in features or name in _WITH_TILES:
+        return name
+    return "graniterapids" if "amx-fp16" in features else "sapphirerapids"
 
 
 def _caches() -> dict[int, int]:

@@ -45,6 +45,22 @@ def test_unknown_name_lists_the_known():
         named_target("x86-64-v5")
 
 
+@pytest.mark.parametrize(
+    ("named", "features", "cpu"),
+    [
+        ("rocketlake", "avx512f amx-tile", "sapphirerapids"),
+        ("rocketlake", "avx512f", "rocketlake"),
+        ("generic", "amx-tile amx-fp16", "graniterapids"),
+        ("emeraldrapids", "amx-tile", "emeraldrapids"),
+        ("znver4", "avx512f avx512bf16", "znver4"),
+    ],
+)
+def test_features_contradict_a_model_number(monkeypatch, named, features, cpu):
+    monkeypatch.setattr(detect, "_host_features", lambda: dict.fromkeys(features.split(), True) | {"mmx": False})
+    monkeypatch.setattr(detect.binding, "get_host_cpu_name", lambda: named)
+    assert detect._host.__wrapped__().cpu == cpu
+
+
 @pytest.mark.parametrize("threads", [0, -1, 1.5, True])
 def test_threads_must_be_positive(threads):
     with pytest.raises(TargetError, match="must be a positive integer"):
