@@ -49,7 +49,7 @@ def run(arguments: Namespace) -> None:
     given = _read_inputs(arguments.input)
     executable = load_or_compile(arguments)
     explain(arguments, executable)
-    if given:
+    if arguments.input:
         feed = _assign(given, executable.inputs)
     else:
         feed = executable.example_inputs(arguments.seed)
@@ -152,6 +152,11 @@ def _assign(given: dict[str, Array], specs: Sequence[TensorSpec]) -> dict[str, A
     for name in given:
         if name not in known:
             raise InputError(f"--input {name}=...: no such input; the model takes {', '.join(map(str, specs))}")
+    missing = [s.name for s in specs if s.name not in given]
+    if missing:
+        raise InputError(
+            f"no --input for {', '.join(missing)}; add --input {missing[0]}=FILE.npy, or give one --input FILE.npz with all"
+        )
     return given
 
 

@@ -41,6 +41,11 @@ def test_run_takes_all_inputs_from_one_archive(luthier, tiny, image):
     assert one.code == 0 and one.out == other.out
 
 
+def test_run_with_an_archive_that_lacks_an_input(luthier, tiny, tmp_path):
+    np.savez(tmp_path / "none.npz")
+    assert "no --input for x; add --input x=FILE.npy" in luthier("run", tiny, "--input", "none.npz").complaint
+
+
 def test_run_without_inputs_says_what_it_takes(luthier, tiny):
     first, again, other = (luthier("run", tiny, "--seed", seed).out for seed in (3, 3, 4))
     assert first == again != other and "seed 3 for x: float32[1, 3, 8, 8]" in first
