@@ -13,7 +13,8 @@ from collections.abc import Callable
 from math import inf
 
 from ..te import dtype as dt
-from ..te.expr import Binary, Cast, Compare, Const, Expr, Not, Read, Select, Var, walk
+from ..te.expr import Binary, Cast, Compare, Const, Expr, Not, Read, Select, Var
+from ..te.traversal import walk
 from .emit_core import IN_PLACE, Core, Linear
 from .llvm_text import lane_list
 

@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 from ..errors import InternalError
 from ..te import dtype as dt
-from ..te.expr import Const, Expr, Read, Var, distinct, walk
+from ..te.expr import Const, Expr, Read, Var
+from ..te.traversal import distinct, walk
 from .emit_core import Linear
 from .emit_expr import ExprPart
 from .emit_index import Form, add_forms, scale_form

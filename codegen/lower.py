@@ -22,26 +22,12 @@ from ..schedule.axis import LoopAxis, bound_axes, shared_loop
 from ..schedule.schedule import Schedule
 from ..schedule.stage import Prefetching, Stage
 from ..te import dtype as dt
-from ..te.expr import (
-    Const,
-    Expr,
-    Read,
-    Reduce,
-    Select,
-    Var,
-    all_of,
-    binary,
-    compare,
-    const,
-    free_vars,
-    rewrite,
-    select,
-    substitute,
-)
-from ..te.expr import conjuncts as split_conjuncts
+from ..te.expr import Const, Expr, Read, Reduce, Select, Var, all_of, binary, compare, const, select
 from ..te.simplifier import forget
 from ..te.simplify import simplify
 from ..te.tensor import Placeholder
+from ..te.traversal import conjuncts as split_conjuncts
+from ..te.traversal import free_vars, rewrite, substitute
 from .combiners import combine, identity
 from .in_place import in_place_pairs
 from .nodes import LINE_BYTES, Alloc, Barrier, Buffer, For, Function, If, Let, Prefetch, Seq, Stmt, seq

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from ..schedule.axis import LoopAxis
 from ..te import dtype as dt
-from ..te.expr import Compare, Expr, Var, binary, const, substitute
+from ..te.expr import Compare, Expr, Var, binary, const
 from ..te.simplify import linear, simplify
 from ..te.tensor import Source
+from ..te.traversal import substitute
 from .nodes import Buffer
 
 

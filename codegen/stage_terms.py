@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from ..schedule.axis import bound_axes, split_parts, value
 from ..schedule.schedule import Schedule
 from ..schedule.stage import Bounds, Stage
-from ..te.expr import Expr, Reduce, Var, binary, const, free_vars, substitute
-from ..te.expr import conjuncts as split_conjuncts
+from ..te.expr import Expr, Reduce, Var, binary, const
 from ..te.simplify import prove, simplify
+from ..te.traversal import conjuncts as split_conjuncts
+from ..te.traversal import free_vars, substitute
 
 
 @dataclass(frozen=True, slots=True)

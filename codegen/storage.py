@@ -9,9 +9,10 @@ from ..schedule.layout import BlockedLayout
 from ..schedule.schedule import Schedule
 from ..schedule.stage import Stage
 from ..te import dtype as dt
-from ..te.expr import Expr, Read, Var, binary, rewrite
+from ..te.expr import Expr, Read, Var, binary
 from ..te.simplify import simplify
 from ..te.tensor import Compute, Placeholder, Source
+from ..te.traversal import rewrite
 from ..te.workload import Frame
 from .nodes import Buffer, Stmt, Store
 from .nodes import Scope as BufferScope

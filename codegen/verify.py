@@ -11,7 +11,8 @@ from contextlib import contextmanager
 
 from ..errors import InternalError
 from ..te import dtype as dt
-from ..te.expr import Binary, Compare, Const, Expr, Read, Reduce, Select, Var, free_vars, walk
+from ..te.expr import Binary, Compare, Const, Expr, Read, Reduce, Select, Var
+from ..te.traversal import free_vars, walk
 from .nodes import Alloc, Barrier, Buffer, For, Function, If, Let, Prefetch, Seq, Stmt, Store, walk_stmts
 
 _LOCAL = ("register", "stack")

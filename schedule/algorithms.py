@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 from ..errors import ExpressionError, ScheduleError
-from ..te.expr import Expr, Var, substitute
+from ..te.expr import Expr, Var
 from ..te.ops.blocked_sum import blocked_sum
 from ..te.ops.flat import flat
 from ..te.ops.row_taps import row_taps
 from ..te.ops.strassen import strassen
 from ..te.ops.winograd import winograd
 from ..te.tensor import Compute, Placeholder, Source
+from ..te.traversal import substitute
 from .stage import Stage
 from .state import ScheduleState, StageLike
 from .trace import Step, primitive

@@ -8,8 +8,9 @@ from typing import get_args
 
 from ..errors import ScheduleError
 from ..te.cached import Interval, indices_of
-from ..te.expr import Axis, Expr, Read, Reduce, Var, rewrite, substitute
+from ..te.expr import Axis, Expr, Read, Reduce, Var
 from ..te.tensor import Compute, Placeholder, Source
+from ..te.traversal import rewrite, substitute
 from .axis import LoopAxis, plus
 from .layout import BlockedLayout
 from .regions import clipped, covered, inner_and_bounds, union

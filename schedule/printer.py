@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from ..te.expr import Expr, Reduce, conjuncts, substitute
+from ..te.expr import Expr, Reduce
 from ..te.printer import format_expr
 from ..te.simplify import simplify
+from ..te.traversal import conjuncts, substitute
 from .axis import LoopAxis, bound_axes
 from .schedule import Schedule
 from .stage import Stage

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import TypeAlias, Union
 
 from ..errors import ScheduleError
-from ..te.expr import Axis, Expr, Read, Var, substitute
+from ..te.expr import Axis, Expr, Read, Var
 from ..te.tensor import Compute, Placeholder, Source, sources_of
+from ..te.traversal import substitute
 from ..te.workload import Workload
 from .axis import LoopAxis
 from .decide import Decisions

@@ -8,10 +8,11 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TypeAlias
 
-from .expr import Const, Expr, Var, distinct, substitute
+from .expr import Const, Expr, Var
 from .region import region_under
 from .simplifier import Simplifier
 from .tensor import Source, reads_of
+from .traversal import distinct, substitute
 
 Interval: TypeAlias = tuple[Expr, int]
 """The first value of an index and how many values there are from there on."""

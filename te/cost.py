@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from . import dtype as dt
-from .expr import Binary, Call, Reduce, walk
+from .expr import Binary, Call, Reduce
 from .tensor import Compute
+from .traversal import walk
 
 
 def flops(stage: Compute) -> int:

@@ -13,9 +13,10 @@ from ..errors import ExpressionError
 from . import affine, divmod
 from . import dtype as dt
 from .affine import ZERO, Form
-from .expr import Binary, Expr, Reduce, Select, Var, binary, free_vars, select
+from .expr import Binary, Expr, Reduce, Select, Var, binary, select
 from .interval import INF, INT64
 from .simplifier import NO_BOUNDS, Bounds, Simplifier, simplifier
+from .traversal import free_vars
 
 Span: TypeAlias = tuple[Form, int]
 """Start (free of inner variables) and the greatest distance from it: the values are start ... start + distance."""

@@ -13,24 +13,9 @@ from typing import TypeAlias
 from . import affine, conditions, divmod, rules
 from . import dtype as dt
 from .affine import ZERO, Form
-from .expr import (
-    Binary,
-    BinaryOp,
-    Call,
-    Cast,
-    Compare,
-    Const,
-    Expr,
-    Not,
-    Read,
-    Reduce,
-    Select,
-    Var,
-    children,
-    rebuild,
-    select,
-)
+from .expr import Binary, BinaryOp, Call, Cast, Compare, Const, Expr, Not, Read, Reduce, Select, Var, children, select
 from .interval import INF, INT64, Interval, arithmetic, limits_of, product
+from .traversal import rebuild
 
 Bounds: TypeAlias = Mapping[Var, tuple[int, int]]
 NO_BOUNDS: Bounds = {}

@@ -21,8 +21,9 @@ import numpy as np
 
 from ..errors import ExpressionError
 from . import dtype as dt
-from .expr import Axis, Combiner, Expr, ExprLike, Read, Reduce, Select, Var, as_expr, children, distinct
+from .expr import Axis, Combiner, Expr, ExprLike, Read, Reduce, Select, Var, as_expr, children
 from .simplify import bounds_of, linear
+from .traversal import distinct
 
 Attr = Union[int, float, str, bool, tuple[int, ...], tuple[str, ...]]
 

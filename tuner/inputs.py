@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from ..te import dtype as dt
-from ..te.expr import Binary, Call, Read, walk
+from ..te.expr import Binary, Call, Read
 from ..te.tensor import Compute, Placeholder
+from ..te.traversal import walk
 from ..te.workload import Workload
 
 Array = np.ndarray[Any, np.dtype[Any]]

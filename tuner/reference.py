@@ -16,8 +16,9 @@ from ..schedule.spaces.general import read_stride, vector_axis
 from ..schedule.stage import Stage
 from ..target import Target
 from ..te import dtype as dt
-from ..te.expr import Reduce, Var, free_vars
+from ..te.expr import Reduce, Var
 from ..te.tensor import Placeholder
+from ..te.traversal import free_vars
 from ..te.workload import Workload
 
 

@@ -9,8 +9,9 @@ from functools import lru_cache
 
 from ...errors import ScheduleError
 from ...target import Target
-from ...te.expr import Call, Reduce, walk
+from ...te.expr import Call, Reduce
 from ...te.tensor import Placeholder
+from ...te.traversal import walk
 from ..axis import LoopAxis
 from ..decide import Decider
 from ..schedule import Schedule

@@ -12,8 +12,9 @@ from math import prod
 
 from ...target import Target
 from ...te import dtype as dt
-from ...te.expr import Compare, Expr, Read, Reduce, Var, binary, distinct, free_vars
+from ...te.expr import Compare, Expr, Read, Reduce, Var, binary
 from ...te.simplify import linear, simplify
+from ...te.traversal import distinct, free_vars
 from ..axis import LoopAxis
 from ..decide import Decider
 from ..schedule import Schedule

@@ -12,9 +12,10 @@ and the compute itself reads ``total``. Placed inside of the loops of ``total``,
 from __future__ import annotations
 
 from ...errors import ExpressionError
-from ..expr import Expr, Reduce, Var, substitute
+from ..expr import Expr, Reduce, Var
 from ..tensor import Compute, compute, reduce_axis
 from ..tensor import sum as reduce_sum
+from ..traversal import substitute
 from .operand import named
 
 

@@ -14,9 +14,10 @@ from __future__ import annotations
 from typing import cast
 
 from ...errors import ExpressionError
-from ..expr import Expr, Read, Reduce, Var, const, rewrite, substitute
+from ..expr import Expr, Read, Reduce, Var, const
 from ..tensor import Compute, Source, compute, reduce_axis
 from ..tensor import sum as reduce_sum
+from ..traversal import rewrite, substitute
 
 
 def applies(conv: Compute, copy: int = 0) -> bool:

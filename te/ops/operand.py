@@ -21,27 +21,10 @@ from typing import TypeAlias, Union
 
 from ...errors import ExpressionError
 from ..dtype import INDEX
-from ..expr import (
-    Axis,
-    Binary,
-    Cast,
-    Compare,
-    Const,
-    Expr,
-    ExprLike,
-    Read,
-    Reduce,
-    Var,
-    all_of,
-    as_expr,
-    const,
-    free_vars,
-    rewrite,
-    select,
-    walk,
-)
+from ..expr import Axis, Binary, Cast, Compare, Const, Expr, ExprLike, Read, Reduce, Var, all_of, as_expr, const, select
 from ..simplify import Bounds, bounds_of, simplify
 from ..tensor import Attr, Compute, Placeholder, Tensor, compute, reduce_axis
+from ..traversal import free_vars, rewrite, walk
 
 IndexMap: TypeAlias = Callable[..., ExprLike]
 

@@ -91,7 +91,7 @@ def _key(e, name):
     """The key of a workload that computes ``e``."""
 
     def body(i, j, k):
-        return te.expr.substitute(e, dict(zip(VARS.values(), (i, j, k), strict=True)))
+        return te.traversal.substitute(e, dict(zip(VARS.values(), (i, j, k), strict=True)))
 
     return te.workload(te.compute((2, 3, 4), body, name)).key
 
@@ -106,4 +106,4 @@ def test_keys_tell_bodies_apart_and_ignore_names(e, f):
 
 def _canonical(e):
     """What the body is after substitution, which folds constants."""
-    return structure(te.expr.substitute(e, {v: Var(n) for n, v in VARS.items()}))
+    return structure(te.traversal.substitute(e, {v: Var(n) for n, v in VARS.items()}))

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from luthier import te
 from luthier.errors import ExpressionError
 from luthier.te.evaluate import evaluate
-from luthier.te.expr import Binary, Compare, Const, Not, Select, Var, binary, compare, free_vars
+from luthier.te.expr import Binary, Compare, Const, Not, Select, Var, binary, compare
 from luthier.te.printer import format_expr
 from luthier.te.simplify import bounds_of, from_linear, linear, prove, region, simplify
+from luthier.te.traversal import free_vars
 
 VARS = tuple(Var(name) for name in "abc")
 UNBOUNDED_SAMPLES = (-9, -1, 0, 1, 2, 14)
@@ -248,7 +249,7 @@ def test_arithmetic_on_data_wraps_as_before(case):
     dtype, inputs, i, e = case
     pairs = np.array(list(itertools.product(EDGES[dtype], repeat=2)), dtype)
     simplified = simplify(e, {i: (0, 63)})
-    bodies = [te.compute((64,), lambda j, b=b: te.expr.substitute(b, {i: j}), "t") for b in (e, simplified)]
+    bodies = [te.compute((64,), lambda j, b=b: te.traversal.substitute(b, {i: j}), "t") for b in (e, simplified)]
     before, after = evaluate(te.workload(bodies, inputs), [pairs[:, 0].copy(), pairs[:, 1].copy()])
     np.testing.assert_array_equal(before, after, err_msg=f"{e} -> {simplified}")
     lo, hi = bounds_of(e, {i: (0, 63)})

@@ -6,8 +6,9 @@ import pytest
 from luthier import te
 from luthier.errors import ExpressionError
 from luthier.te.evaluate import evaluate
-from luthier.te.expr import Const, Var, as_expr, conjuncts, const, free_vars, substitute, walk
+from luthier.te.expr import Const, Var, as_expr, const
 from luthier.te.printer import format_expr
+from luthier.te.traversal import conjuncts, free_vars, substitute, walk
 
 i, j = Var("i"), Var("j")
 X = te.placeholder((4, 6), name="X")

@@ -10,9 +10,10 @@ from luthier import te
 from luthier.errors import ExpressionError
 from luthier.te import rules
 from luthier.te.evaluate import evaluate
-from luthier.te.expr import Binary, Call, Cast, Compare, Const, Not, Select, Var, children, walk
+from luthier.te.expr import Binary, Call, Cast, Compare, Const, Not, Select, Var, children
 from luthier.te.printer import format_expr
 from luthier.te.simplify import Linear, bounds_of, from_linear, linear, prove, simplify
+from luthier.te.traversal import walk
 
 a, b, c, n, o, x = (Var(name) for name in "abcnox")
 X = te.placeholder((64,), "int64", "X")

@@ -9,8 +9,9 @@ from workloads import conv_relu
 from luthier import te
 from luthier.errors import Error, ExpressionError
 from luthier.te.evaluate import evaluate
-from luthier.te.expr import Binary, walk
+from luthier.te.expr import Binary
 from luthier.te.ops.winograd import SIZES, applies, tile_sizes, transforms, winograd
+from luthier.te.traversal import walk
 
 
 @pytest.mark.parametrize(
