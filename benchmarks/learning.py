@@ -5,9 +5,9 @@
     cp one.db after.db && luthier tune light_inception_v2 --budget 5m --stop-below 0 --log after.db
     python -m benchmarks.learning light_inception_v2 --alone alone.db --before one.db --after after.db
 
-For each task, whatever was the best of either session for a while is measured again (:mod:`.settle`); the best is the
-best of these. The table counts trials until the best so far was within 3 % of it; 0 where that was known from the other
-model.
+For each task, whatever either session would have compared in its end, had it ended after any of its trials, is measured
+again (:mod:`.settle`); the best is the best of these. The table counts trials until the best so far was within 3 % of it;
+0 where that was known from the other model.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import argparse
 import math
 import statistics
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 from benchmarks.search import trials_needed
-from benchmarks.settle import Settled, settle
+from benchmarks.settle import Settled, finalists, settle
 from luthier.cli_table import table
 from luthier.cli_values import count
 from luthier.codegen.detect import host_target
@@ -34,8 +34,6 @@ from luthier.tuner.record import Record
 from luthier.tuner.task import TuningTask, tuning_tasks
 
 WITHIN = 0.03
-CONTENDERS = 6
-"""Of each log's best, how many are measured again, besides those that were the best for a while."""
 
 
 def session(log: Database, task: TuningTask, target: Target) -> list[Record]:
@@ -43,20 +41,19 @@ def session(log: Database, task: TuningTask, target: Target) -> list[Record]:
     return sorted(log.records(task.key, target), key=lambda r: r.trial)
 
 
-def leaders(records: Iterable[Record]) -> list[Record]:
-    """The best record after each trial."""
-    best: list[Record] = []
-    for r in records:
-        best.append(min([*best[-1:], r], key=lambda x: x.best_s))
-    return best
+def compared(records: Sequence[Record]) -> list[list[str]]:
+    """After each trial, what the session would have compared if it had ended there."""
+    return finalists([(r.decisions_hash, r.best_s) for r in records])
 
 
 def settled(measurer: Measurer, task: TuningTask, target: Target, sessions: Sequence[list[Record]]) -> Settled | None:
-    """Times of those that were the best for a while, by the hash of decisions; None where nothing can be measured."""
+    """Times of those that were compared, by the hash of decisions; None where nothing can be measured."""
     chosen: dict[str, Candidate] = {}
     for records in sessions:
-        for r in [*sorted(records, key=lambda r: r.best_s)[:CONTENDERS], *leaders(records)]:
-            schedule = replay(task, target, r) if r.ok and r.decisions_hash not in chosen else None
+        names = {name for some in compared(records) for name in some}
+        for r in sorted(records, key=lambda r: r.best_s):
+            wanted = r.ok and r.decisions_hash in names and r.decisions_hash not in chosen
+            schedule = replay(task, target, r) if wanted else None
             if schedule is not None:
                 chosen[r.decisions_hash] = Candidate(schedule.decisions, schedule.to_json(), task.space_name)
     return settle(measurer, task, list(chosen.values())) if chosen else None
@@ -64,7 +61,7 @@ def settled(measurer: Measurer, task: TuningTask, target: Target, sessions: Sequ
 
 def needed(records: Sequence[Record], times: Settled, first: int = 0) -> float:
     """Trials after the ``first`` ones until the best so far is near the best of all."""
-    curve = times.curve(r.decisions_hash for r in leaders(records))
+    curve = times.curve(compared(records))
     return max(trials_needed(curve, times.best_s, WITHIN) - first, 0.0)
 
 

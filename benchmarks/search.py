@@ -9,9 +9,9 @@ of a log are of other hours of the machine, which differ by more than the search
 judge a change of the search, times are the log's: candidates that it lacks get the time that a model trained on this
 layer's records expects, never less than the best known; the table says how many those were.
 
-In the end the best of the log and whatever was the best of a run for a while are measured again (:mod:`.settle`). The
-table shows for each searcher the trials (median of the runs) after which the best schedule it had is within 2 % of the
-best known.
+In the end the best of the log, and whatever a session would have compared in its end, had it ended after any trial of a
+run, are measured again (:mod:`.settle`). The table shows for each searcher the trials (median of the runs) after which
+the best schedule it had is within 2 % of the best known.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import numpy as np
 from benchmarks.collect import collect
 from benchmarks.common import environment, write_json
 from benchmarks.held_out import HELD_OUT
-from benchmarks.settle import Settled, settle
+from benchmarks.settle import Settled, finalists, settle
 from benchmarks.tuning_layers import Layer, task
 from luthier.cli_table import table
 from luthier.cli_values import count
@@ -120,24 +120,23 @@ class Machine:
 
 
 def run(machine: Machine, name: str, seed: int, trials: int) -> list[Candidate]:
-    """The best candidate after each trial of one run that starts from nothing."""
+    """The candidates of one run that starts from nothing, in order."""
     model = make_cost_model("xgboost", seed, machine.target)
     task = machine.task
     searcher = make_searcher("random" if name == DRAWS else name, SearchContext(task, machine.target, seed, model))
     if name == DRAWS:
         searcher.propose(1)  # the default
-    best: list[Candidate] = []
-    while len(best) < trials:
-        candidates = searcher.propose(1 if not best else min(BATCH, trials - len(best)))
+    tried: list[Candidate] = []
+    while len(tried) < trials:
+        candidates = searcher.propose(min(BATCH, trials - len(tried)) if tried else 1)
         if not candidates:
             break
         times = machine.times(candidates, name)
         searcher.observe([Observation(c, t) for c, t in zip(candidates, times, strict=True)])
         known = zip(candidates, times, strict=True)
         model.update([Sample(task.key, c.features, t) for c, t in known if c.features is not None])
-        for c in candidates:
-            best.append(min([*best[-1:], c], key=machine.time))
-    return best
+        tried += candidates
+    return tried
 
 
 def trials_needed(curve: Sequence[float], best_s: float, within: float = WITHIN) -> float:
@@ -158,12 +157,18 @@ def study(
                 name: [run(machine, name, seed, arguments.trials) for seed in range(arguments.repeats)]
                 for name in arguments.searchers
             }
-            settled = machine.settled(c for of_one in runs.values() for best in of_one for c in best)
+            compared = {
+                name: [finalists([(c.hash, machine.time(c)) for c in tried]) for tried in of_one]
+                for name, of_one in runs.items()
+            }
+            names = {n for of_one in compared.values() for one in of_one for some in one for n in some}
+            tried_once = {c.hash: c for of_one in runs.values() for tried in of_one for c in tried}
+            settled = machine.settled(tried_once[n] for n in sorted(names))
         finally:
             if measurer is not None:
                 measurer.close()
         known = sum(1 for _ in log.records(machine.task.key, target))
-        curves = {name: [settled.curve(c.hash for c in best) for best in of_one] for name, of_one in runs.items()}
+        curves = {name: [settled.curve(one) for one in of_one] for name, of_one in compared.items()}
         result = {"layer": layer.name, "best_s": settled.best_s, "known": known, "curves": curves}
         found.append(result | {"guessed": len(machine.guesses)})
         print(report(found[-1:], arguments.searchers).splitlines()[-1], flush=True)

@@ -1,4 +1,4 @@
-"""How good what was the best for a while really is, by times taken together.
+"""How good what a session would compare in its end really is, by times taken together.
 
 Of many equal times the least is one that was lucky. So candidates are measured again in turns, those near the best many
 times; the best of several is chosen by one half of these times and stands for what the other half says.
@@ -11,9 +11,9 @@ import random
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 
 from luthier.tuner.candidate import Candidate
+from luthier.tuner.finish import MOST_FINALISTS
 from luthier.tuner.measure import Measurer
 from luthier.tuner.task import TuningTask
 
@@ -36,14 +36,28 @@ class Settled:
     def best_s(self) -> float:
         return self.times[min(self.choosing, key=self.choosing.__getitem__)]
 
-    def curve(self, best: Iterable[str]) -> list[float]:
-        """The time of the best of those that were the best until each trial, as a session compares them in the end.
+    def curve(self, finalists: Iterable[Sequence[str]]) -> list[float]:
+        """The time of the best of the :func:`finalists` after each trial.
 
         What was not measured takes infinitely long.
         """
-        by = {**dict.fromkeys(names := list(best), math.inf), **self.choosing}
-        chosen: Iterable[str] = accumulate(names, lambda before, now: now if by[now] < by[before] else before)
-        return [self.times.get(name, math.inf) for name in chosen]
+        best = (min(some, key=lambda name: self.choosing.get(name, math.inf)) for some in finalists)
+        return [self.times.get(name, math.inf) for name in best]
+
+
+def finalists(noted: Sequence[tuple[str, float]]) -> list[list[str]]:
+    """After each trial, what a session that ended there would compare: the default schedule, which is trial 0, and the
+    fastest by their times so far (:func:`luthier.tuner.finish.finalists`).
+
+    noted: hashes and times in the order of the trials
+    """
+    fastest: list[tuple[float, int]] = []
+    found = []
+    for trial, (_, time_s) in enumerate(noted):
+        fastest = sorted([*fastest, (time_s, trial)])[: MOST_FINALISTS + 1]
+        others = [t for _, t in fastest if t > 0][:MOST_FINALISTS]
+        found.append([noted[t][0] for t in (0, *others)])
+    return found
 
 
 def settle(measurer: Measurer, task: TuningTask, candidates: Sequence[Candidate]) -> Settled:

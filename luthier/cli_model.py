@@ -154,9 +154,8 @@ def _assign(given: dict[str, Array], specs: Sequence[TensorSpec]) -> dict[str, A
             raise InputError(f"--input {name}=...: no such input; the model takes {', '.join(map(str, specs))}")
     missing = [s.name for s in specs if s.name not in given]
     if missing:
-        raise InputError(
-            f"no --input for {', '.join(missing)}; add --input {missing[0]}=FILE.npy, or give one --input FILE.npz with all"
-        )
+        how = f"add --input {missing[0]}=FILE.npy, or give one --input FILE.npz with all"
+        raise InputError(f"no --input for {', '.join(missing)}; {how}")
     return given
 
 

@@ -37,7 +37,7 @@ WORTH_TRYING = 0.01
 """The fraction by which a candidate must seem faster than the best so far to be timed against it."""
 
 KEPT_BUILDS = 6
-"""Built candidates kept of a task, for the comparison of its finalists."""
+"""Built candidates kept of a task, for the comparison of its finalists: its default schedule and the fastest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,8 @@ class TaskState:
                best; and a machine may run twice as fast for minutes as it did when a time was noted
     last_pace  of the last race
     reference_code  the program that computes the reference result, or what became of its build, once somebody builds it
-    finalists  built candidates by hash: the default schedule, the best for a time, and what was built to be compared
+    finalists  built candidates by hash: the default schedule, the fastest, and what was built to be compared
+    kept       those of them that were timed, with their times; the default schedule with none, as it stays
     """
 
     data: bytes
@@ -91,6 +92,7 @@ class TaskState:
     reference: list[Array] | Failure | None = None
     reference_is_clean: bool = False
     finalists: dict[str, Built] = field(default_factory=dict)
+    kept: dict[str, float] = field(default_factory=dict)
     verified: set[str] = field(default_factory=set)
 
     def set_best(self, best_s: float, incumbent: Built | None = None) -> None:
@@ -98,6 +100,18 @@ class TaskState:
         self.best_s, self.incumbent = best_s, incumbent
         if self.anchor is None and incumbent is not None:
             self.anchor, self.anchor_s = incumbent, best_s
+
+    def keep(self, candidate: Candidate, built: Built, run_s: float) -> None:
+        """Keep what was built for the comparison at the end, while it is among the fastest."""
+        self.finalists[candidate.hash] = built
+        self.kept[candidate.hash] = run_s if candidate.trial != 0 else 0.0
+        if len(self.kept) > KEPT_BUILDS:
+            self.forget(max(self.kept, key=self.kept.__getitem__))
+
+    def forget(self, name: str) -> None:
+        """Drop what was kept of a candidate, by its hash."""
+        self.finalists.pop(name, None)
+        self.kept.pop(name, None)
 
     def pace(self, incumbent: Sequence[float]) -> float:
         """How much longer everything takes than usual, by the incumbent's times now; 1 where it was not measured."""
@@ -266,13 +280,12 @@ class Bench:
         state = self.state(task)
         values: dict[str, Any] = {"compile_s": built.build_s}
         values["cold"] = self._is_cold(task) and len(run_s) > 1
-        if candidate.trial == 0:
-            state.finalists[candidate.hash] = built
+        state.keep(candidate, built, min(run_s))
         if min(run_s) >= (1.0 - WORTH_TRYING) * state.best_s:
             return MeasureResult(task, candidate, Status.OK, run_s, **values)
         wrong = self._verdict(task, state, built)
         if wrong is not None:
-            state.finalists.pop(candidate.hash, None)
+            state.forget(candidate.hash)
             return MeasureResult(task, candidate, wrong[0], error=wrong[1], compile_s=built.build_s)
         state.verified.add(candidate.hash)
         if state.incumbent is None:
@@ -280,12 +293,10 @@ class Bench:
         else:
             again = self._against_the_best(task, state, built)
             if isinstance(again, Failure):
+                state.forget(candidate.hash)
                 return failed(task, candidate, again, Status.RUN_ERROR, "the second run", built.build_s)
             run_s = again
-        if state.incumbent is built:
-            state.finalists[candidate.hash] = built
-            while len(state.finalists) > KEPT_BUILDS:
-                del state.finalists[list(state.finalists)[1]]  # the first is the default schedule
+            state.keep(candidate, built, min(run_s))
         return MeasureResult(task, candidate, Status.OK, run_s, verified=True, **values)
 
     def _against_the_best(self, task: TuningTask, state: TaskState, built: Built) -> tuple[float, ...] | Failure:

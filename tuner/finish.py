@@ -1,9 +1,10 @@
 """The end of a task's search: its best few and its default schedule, measured again in turns.
 
 The least of many noisy timings wins a search, and the default is measured first, while the worker is cold. So the
-candidates that were the best for a time are measured once more, against the default and with more samples. The default
-stays where the difference is noise. The log then says so: the records hold the new timings, and whatever would still be
-found before the winner is marked as not verified, with the reason as its error.
+fastest candidates are measured once more, against the default and with more samples, and those that were never the best
+are checked then: what is a little better than a lucky time does not show in the search. The default stays where the
+difference is noise. The log then says so: the records hold the new timings, and whatever would still be found before
+the winner is marked as not verified, with the reason as its error.
 """
 
 from __future__ import annotations
@@ -39,12 +40,26 @@ class Settled:
     kept_default: bool
 
 
-def finalists(log: Database, task: TuningTask, target: Target, default: Candidate) -> list[Record]:
-    """The verified records that are near a task's best, fastest first, without the default's."""
-    good = [r for r in log.records(task.key, target) if r.space == task.space_name and r.ok and r.verified]
-    good = sorted((r for r in good if replay(task, target, r) is not None), key=lambda r: r.best_s)
-    near = [r for r in good if r.best_s <= NEAR * good[0].best_s and r.decisions_hash != default.hash]
-    return near[:MOST_FINALISTS]
+def finalists(
+    log: Database, task: TuningTask, target: Target, default: Candidate, unchecked: bool = False
+) -> list[Record]:
+    """The records that are near a task's best, fastest first, without the default's: the verified ones, and those that
+    were never checked (``unchecked``), but none that was found to be no good."""
+    good = [
+        r
+        for r in log.records(task.key, target)
+        if r.space == task.space_name and r.ok and (r.verified or (unchecked and not r.error))
+    ]
+    found: list[Record] = []
+    limit_s = math.inf
+    for r in sorted(good, key=lambda r: r.best_s):
+        if r.best_s > limit_s or len(found) == MOST_FINALISTS:
+            break
+        if replay(task, target, r) is not None:
+            limit_s = min(limit_s, NEAR * r.best_s)
+            if r.decisions_hash != default.hash:
+                found.append(r)
+    return found
 
 
 def settle(
@@ -59,7 +74,8 @@ def settle(
     latest: dict[str, MeasureResult] = {}
     for _ in range(MOST_ROUNDS):
         # timings that were too good are gone after a round, and others may be the best now
-        new = [r for r in finalists(log, task, target, default) if r.decisions_hash not in latest]
+        near = finalists(log, task, target, default, unchecked=not latest)
+        new = [r for r in near if r.decisions_hash not in latest]
         if not new:
             break
         known = sorted((r for r in latest.values() if r.run_s), key=lambda r: min(r.run_s))[:1]

@@ -7,7 +7,7 @@ import random
 import statistics
 from types import SimpleNamespace
 
-from benchmarks.settle import Settled, settle
+from benchmarks.settle import Settled, finalists, settle
 from luthier.tuner.candidate import Candidate
 
 
@@ -43,8 +43,8 @@ def test_what_is_far_from_the_best_and_what_fails_is_told_apart():
     names = [c.hash for c in some]
     assert abs(one.times[names[1]] / one.times[names[3]] - 1.3 / 0.7) < 0.4
     assert one.times[names[2]] == math.inf
-    curve = one.curve([names[1], names[1], names[0], names[3]])
-    assert curve == [one.times[names[i]] for i in (1, 1, 0, 3)]
+    curve = one.curve([[names[1]], [names[1], names[0]], [names[0], names[3], names[1]]])
+    assert curve == [one.times[names[i]] for i in (1, 0, 3)]
 
 
 def test_a_single_candidate_is_the_best():
@@ -55,5 +55,12 @@ def test_a_single_candidate_is_the_best():
 
 def test_a_curve_takes_what_was_chosen_and_no_later_luck():
     one = Settled({"a": 1.0, "b": 0.9, "c": 0.95}, {"a": 1.0, "b": 0.97, "c": 0.90})
-    assert one.curve("abc") == [1.0, 0.97, 0.97] and one.best_s == 0.97
-    assert one.curve(["failed", "a"]) == [math.inf, 1.0]
+    assert one.curve(["a", "ab", "abc"]) == [1.0, 0.97, 0.97] and one.best_s == 0.97
+    assert one.curve([["failed"], ["failed", "a"]]) == [math.inf, 1.0]
+
+
+def test_the_default_and_the_fastest_are_compared():
+    times = [("default", 9.0), ("a", 4.0), ("b", math.inf), ("c", 2.0), ("d", 3.0), ("e", 1.0), ("f", 2.5)]
+    after = finalists(times)
+    assert [set(some) for some in after[:3]] == [{"default"}, {"default", "a"}, {"default", "a", "b"}]
+    assert set(after[-1]) == {"default", "e", "c", "f", "d"} and len(after) == len(times)

@@ -130,8 +130,20 @@ def test_nothing_to_settle(matmul, host, some):
     fill(log, matmul, host, some[:1], [1.0])
     assert finalists(log, matmul, host, some[0]) == []
     assert settle(matmul, some[0], log, host, Again({}), None) is None
-    fill(log, matmul, host, some[1:2], [0.9], verified=False)
+    fill(log, matmul, host, some[1:2], [0.9], verified=False, error="slower when measured again")
     assert settle(matmul, some[0], log, host, Again({}), None) is None
+
+
+def test_what_was_never_the_best_may_win(matmul, host, some):
+    """It is checked by the comparison; what a lucky time hid is found."""
+    log = MemoryDatabase()
+    default, lucky, hidden, slow = some
+    fill(log, matmul, host, [default, lucky], [1.0, 0.9])
+    fill(log, matmul, host, [hidden, slow], [0.91, 1.4], verified=False)
+    again = Again({default.hash: (1.0,) * 20, lucky.hash: (0.95,) * 20, hidden.hash: (0.9,) * 20})
+    settled = settle(matmul, default, log, host, again, None)
+    assert settled.best_s == 0.9 and found(log, matmul, host) == hidden.hash
+    assert [{c.hash for c in asked} for asked in again.asked] == [{default.hash, lucky.hash, hidden.hash}]
 
 
 def test_a_comparison_that_ran_out_of_time_changes_nothing(matmul, host, some):

@@ -21,7 +21,7 @@ from luthier.codegen import cached
 from luthier.codegen.build import build_kernel
 from luthier.errors import TuningError
 from luthier.schedule.decide import Default
-from luthier.tuner.bench import MOST_CHANGE, Bench, TaskState
+from luthier.tuner.bench import KEPT_BUILDS, MOST_CHANGE, Bench, TaskState
 from luthier.tuner.candidate import Candidate
 from luthier.tuner.cpu import Cores
 from luthier.tuner.jobs import Built, Timings
@@ -119,6 +119,15 @@ def test_what_a_comparison_has_built_is_kept(tiny, host, monkeypatch):
     for _ in range(2):
         assert len(bench.compare(tiny, finalists)) == 3
     assert len(built) == 3
+
+
+def test_the_default_and_the_fastest_are_kept_as_they_were_built(tiny, host):
+    bench = NoisyBench(host)
+    true_s = [1.0, 2.0, 2.1, 0.5, 2.2, 2.3, 2.4, 0.5, 2.5, 0.5, 2.6]
+    for trial, t in enumerate(true_s):
+        bench.times_of(tiny, t, 1, trial)
+    kept = sorted(b.build_s for b in bench.state(tiny).finalists.values())
+    assert len(kept) == KEPT_BUILDS and kept[:4] == [0.5, 0.5, 0.5, 1.0]
 
 
 @pytest.fixture(scope="module")
