@@ -6,8 +6,8 @@
     python -m benchmarks.learning light_inception_v2 --alone alone.db --before one.db --after after.db
 
 For each task, whatever either session would have compared in its end, had it ended after any of its trials, is measured
-again (:mod:`.settle`); the best is the best of these. The table counts trials until the best so far was within 3 % of it;
-0 where that was known from the other model.
+again (:mod:`.settle`); the best is the best of these. The table counts trials until the best so far was within 3 % of
+it; 0 where that was known from the other model.
 """
 
 from __future__ import annotations
