@@ -27,7 +27,7 @@ from .search import ALGORITHM, SEARCHERS, Observation, SearchContext, Searcher, 
 from .search_descent import Around, neighbours
 from .search_random import ATTEMPTS
 
-EXPLORATION = 0.08
+EXPLORATION = 0.12
 CODE_PRICE = 0.01
 """The rate by which a candidate must be better for each time that its code doubles beyond ``CHEAP_BYTES``."""
 CHEAP_BYTES = 2048
@@ -35,11 +35,11 @@ POOL = 1024
 FIRST_POOL, FULL_POOL, POOL_GROWTH = 40, 80, 20
 """Candidates that the pool holds at least: at first, when a task has had a few batches, and how many more each time.
 Making 80 takes half a second; most tasks of a short session have one batch."""
-BROOD = 12
+BROOD = 24
 GENERATIONS = 2
 ELITE = 24
 RANDOM_SHARE = 0.06
-RANDOM_PARENTS = 0.25
+RANDOM_PARENTS = 0.1
 CROSSOVER = 0.3
 MUTATION_RATES = (0.1, 0.25, 0.5)
 FIRST_HINTS = 2
