@@ -35,6 +35,11 @@ from .winograd_cost import estimated_cycles
 from .winograd_size import Size
 
 STRASSEN = ["strassen", "strassen2"]
+
+MANY_TILES = 64
+"""Tiles that are enough for large transforms where a core starts two 512-bit multiply-adds: with fewer, their filter
+takes longer to read than estimated (64 channels at 112 x 112: 0.99 of F(4, 3)'s time by estimate, 0.91 measured; 128 at
+28 x 28: 0.97 by estimate, 1.11 measured)."""
 """Algorithms by the levels of Strassen's."""
 
 FLAT_GAIN = PerCore(0.96, 1.001, 0.96)
@@ -140,9 +145,9 @@ def winograd_margin(size: Size, target: Target) -> float:
     """How much faster than the direct space Winograd's algorithm must be by the estimate.
 
     A large filter comes from memory in a model. With narrow vectors, of which there are few, what large transforms take
-    is underestimated where it does, and with a stride, most where the transform back has many points. So it is with a
-    stride where a core starts two multiply-adds of 512 bits (128 -> 160 channels at 28 x 28: 0.89 by estimate, 1.15
-    measured). F(3, 3) was measured with wide vectors only.
+    is underestimated where it does, and with a stride, most where the transform back has many points. So it is with few
+    tiles or a stride where a core starts two multiply-adds of 512 bits (128 -> 160 channels at 28 x 28: 0.89 by
+    estimate, 1.15 measured). F(3, 3) was measured with wide vectors only.
     """
     if kind_of_core(target) == "wide":
         return 1.05
@@ -151,6 +156,8 @@ def winograd_margin(size: Size, target: Target) -> float:
             return 1.2 if size.stride > 1 else 1.05
         return 1.15 if (size.m, size.taps, size.stride) == (3, 3, 1) else 1.05
     if is_double(target):
+        if size.stride == 1 and size.tiles >= MANY_TILES:
+            return 1.05
         return 1.25 if size.filter_bytes > target.l2_bytes else 1.1
     if size.stride == 1 and stays_in_l3(size.filter_bytes, target, alone=True):
         return 1.05
