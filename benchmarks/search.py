@@ -162,8 +162,9 @@ def study(
                 for name, of_one in runs.items()
             }
             names = {n for of_one in compared.values() for one in of_one for some in one for n in some}
-            tried_once = {c.hash: c for of_one in runs.values() for tried in of_one for c in tried}
-            settled = machine.settled(tried_once[n] for n in sorted(names))
+            settled = machine.settled(
+                c for of_one in runs.values() for tried in of_one for c in tried if c.hash in names
+            )
         finally:
             if measurer is not None:
                 measurer.close()

@@ -54,9 +54,9 @@ def finalists(noted: Sequence[tuple[str, float]]) -> list[list[str]]:
     fastest: list[tuple[float, int]] = []
     found = []
     for trial, (_, time_s) in enumerate(noted):
-        fastest = sorted([*fastest, (time_s, trial)])[: MOST_FINALISTS + 1]
-        others = [t for _, t in fastest if t > 0][:MOST_FINALISTS]
-        found.append([noted[t][0] for t in (0, *others)])
+        if trial > 0:
+            fastest = sorted([*fastest, (time_s, trial)])[:MOST_FINALISTS]
+        found.append([noted[0][0], *(noted[t][0] for _, t in fastest)])
     return found
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import llvmlite.binding as binding
 
 from ..errors import TargetError
-from ..target import Target
+from ..target import WITH_TILES, Target
 
 _V2 = "cx16,sahf,popcnt,sse3,sse4.1,sse4.2,ssse3"
 _V3 = _V2 + ",avx,avx2,bmi,bmi2,f16c,fma,lzcnt,movbe,xsave"
@@ -35,9 +35,6 @@ NAMES = ("host", *_NAMED)
 """Every name that :func:`named_target` knows."""
 
 _AVX512 = {"avx512f", "avx512vl", "avx512bw", "avx512dq"}
-
-_WITH_TILES = {"sapphirerapids", "emeraldrapids", "graniterapids", "graniterapids-d", "diamondrapids"}
-"""CPUs with matrix tiles (AMX), by LLVM's names."""
 _SYS_CPU = Path("/sys/devices/system/cpu")
 _CGROUPS = Path("/sys/fs/cgroup")
 _CGROUPS_OF_PROCESS = Path("/proc/self/cgroup")
@@ -155,10 +152,10 @@ def _host() -> Target:
 def _cpu(name: str, features: set[str]) -> str:
     """LLVM's name of the CPU, unless its features contradict that.
 
-    LLVM goes by the model number. A virtual machine may show another one (a Granite Rapids that calls itself a Rocket
+    LLVM goes by the model number. A virtual machine may show another one (a server with tiles calls itself a Rocket
     Lake), and newer ones are unknown. Only Intel's servers have tiles: with those, it is the oldest that has as many.
     """
-    if "amx-tile" not in features or name in _WITH_TILES:
+    if "amx-tile" not in features or name in WITH_TILES:
         return name
     return "graniterapids" if "amx-fp16" in features else "sapphirerapids"
 

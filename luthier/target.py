@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+WITH_TILES = frozenset({"sapphirerapids", "emeraldrapids", "graniterapids", "graniterapids-d", "diamondrapids"})
+"""CPUs with matrix tiles (AMX), by LLVM's names: Intel's servers of today."""
+
 
 @dataclass(frozen=True, slots=True)
 class Target:

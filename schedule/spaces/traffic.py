@@ -9,12 +9,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ...target import Target
+from ...target import WITH_TILES, Target
 
-DOUBLE = frozenset(
-    "skylake-avx512 cascadelake cooperlake icelake-server sapphirerapids emeraldrapids graniterapids graniterapids-d "
-    "diamondrapids".split()
-)
+DOUBLE = WITH_TILES | {"skylake-avx512", "cascadelake", "cooperlake", "icelake-server"}
 """CPUs, by LLVM's names, that start two multiply-adds of 512 bits in a cycle, and additions in the same two units."""
 
 
