@@ -1,14 +1,13 @@
 """The default search: evolution guided by a cost model (after Zheng et al., "Ansor", OSDI 2020, with fewer parts), then
 coordinate descent around the best.
 
-What is good for similar tasks of the log, and promises most for this one by the model, is measured first. Then a pool
-holds candidates that were made and not measured: random ones, the default schedule of each algorithm, what is one step
-from the best (:mod:`.search_descent`), and children of the best measured and of those that the model likes. The model
-ranks the whole pool; the top is taken, with two exceptions. Each *algorithm* (the decision of that name) is an arm of a
-bandit, which gets its share of trials by its promise: the upper confidence bound of Auer et al. (Machine Learning,
-2002), on the best rate of an arm and not the mean (as Cicirello and Smith, AAAI 2005, for searches that look for a
-maximum). What takes long to compile must promise more. And when nothing better came for a while, every other trial is
-one step from the best.
+A pool holds candidates that were made and not measured: what is good for similar tasks of the log, the default schedule
+of each algorithm, random ones, what is one step from the best (:mod:`.search_descent`), and children of the best
+measured and of those that the model likes. The model ranks the whole pool; what the log hints at has a bonus, and what
+takes long to compile must promise more. The top is taken, with two exceptions. Each *algorithm* (the decision of that
+name) is an arm of a bandit, which gets its share of trials by its promise: the upper confidence bound of Auer et al.
+(Machine Learning, 2002), on the best rate of an arm and not the mean (as Cicirello and Smith, AAAI 2005, for searches
+that look for a maximum). And when nothing better came for a while, every other trial is one step from the best.
 """
 
 from __future__ import annotations
@@ -42,7 +41,8 @@ RANDOM_SHARE = 0.06
 RANDOM_PARENTS = 0.1
 CROSSOVER = 0.3
 MUTATION_RATES = (0.1, 0.25, 0.5)
-FIRST_HINTS = 2
+HINT_BONUS = 0.1
+"""Added to the score, the rate by which the model expects a candidate to run, of what is good for similar tasks."""
 STALLED_AFTER = 8
 WORTH_NOTING = 0.01
 LEAST_DOUBT = 0.02
@@ -60,7 +60,7 @@ class EvolutionarySearch(Searcher):
         self._best: list[Observation] = []
         self._pool: dict[str, Candidate] = {}
         self._least = FIRST_POOL
-        self._hints: deque[Candidate] | None = None
+        self._hinted: set[str] = set()
         self._begun = False
         self._near: set[str] = set()
         self._centre = ""
@@ -83,18 +83,17 @@ class EvolutionarySearch(Searcher):
             self._gain = None
 
     def generate(self, n: int) -> Iterable[Candidate]:
-        """Yield what the log hints at; then the population by the model's belief and the algorithms' promise, then
-        random ones.
+        """Yield the population by the model's belief and the algorithms' promise, then random ones.
 
-        Until the model is ready candidates are random, every other one a mutation of the best so far.
+        Until the model is ready, what the log hints at comes first, then random ones, every other one a mutation of the
+        best so far.
         """
-        if self._hints is None:
-            self._hints = deque(self._hinted())
-        while self._hints:
-            yield self._hints.popleft()
+        if not self._begun:
+            self._begin()
         if self.context.cost_model.ready(self.context.task.key):
             self._evolve()
             yield from self._chosen(self._ranked())
+        yield from [c for c in self._pool.values() if c.schedule_hash in self._hinted and self.is_new(c)]
         yield from self._random()
 
     def expected_gain(self) -> float | None:
@@ -107,18 +106,6 @@ class EvolutionarySearch(Searcher):
         if self._gain is None:
             self._gain, self._gain_of = self._expected_gain(), len(self._measured)
         return self._gain
-
-    def _hinted(self) -> list[Candidate]:
-        """Of what the log hints at, what to measure first: with a model, what it likes best. The others wait in the
-        pool."""
-        made = [c for c in (self.make(Replay(d)) for d in self.context.hints()) if c is not None]
-        if not self.context.cost_model.ready(self.context.task.key):
-            return made
-        scored = sorted(zip(self.scores(made), made, strict=True), key=lambda pair: -pair[0])
-        liked = [candidate for _, candidate in scored]
-        for candidate in liked[FIRST_HINTS:]:
-            self._add(candidate)
-        return liked[:FIRST_HINTS]
 
     # ------------------------------------------------------------------ the population
 
@@ -133,12 +120,19 @@ class EvolutionarySearch(Searcher):
                 made += 1
                 yield candidate
 
+    def _begin(self) -> None:
+        """Put what the log hints at and each algorithm's default into the pool."""
+        self._begun = True
+        for decisions in self.context.hints():
+            hint = self.make(Replay(decisions))
+            if hint is not None:
+                self._add(hint)
+                self._hinted.add(hint.schedule_hash)
+        for algorithm in self._algorithms():
+            self._add(self.make(Around({ALGORITHM: algorithm})))
+
     def _evolve(self) -> None:
-        """Fill the pool at first, keep it up with the best, and breed."""
-        if not self._begun:
-            self._begun = True
-            for algorithm in self._algorithms():
-                self._add(self.make(Around({ALGORITHM: algorithm})))
+        """Keep the pool filled and up with the best, and breed."""
         for _ in range(self._least - len(self._pool)):
             self._add(self.make(Random(self.rng)))
         self._least = min(self._least + POOL_GROWTH, FULL_POOL)
@@ -177,9 +171,13 @@ class EvolutionarySearch(Searcher):
     def _ranked(self) -> list[tuple[Candidate, float]]:
         """The candidates of the pool that are still to be measured with their scores, best first."""
         waiting = [c for c in self._pool.values() if self.is_new(c)]
-        scores = self.scores(waiting)
-        order = sorted(range(len(waiting)), key=lambda i: _price(waiting[i]) - scores[i])
-        return [(waiting[i], scores[i]) for i in order]
+        scored = zip(waiting, self.scores(waiting), strict=True)
+        return sorted(scored, key=lambda pair: self._handicap(pair[0]) - pair[1])
+
+    def _handicap(self, candidate: Candidate) -> float:
+        """By how much a candidate's score must exceed that of one whose code compiles at once and that nothing hints
+        at."""
+        return _price(candidate) - (HINT_BONUS if candidate.schedule_hash in self._hinted else 0.0)
 
     def _parents(self) -> list[Decisions]:
         return [r.candidate.decisions for r in self._best]
