@@ -18,6 +18,8 @@ CHECK_SHARE = 0.5
 """Of the budget, what measuring the whole model may take; where it would take more, it is left out."""
 SETTLE_SHARE = 0.1
 """Of the budget, what measuring the best few of each task again may take; where it ends, light tasks are left out."""
+READING_S = 3e-4
+"""What settling a task takes longer for each of its records."""
 LATE_SHARE = 0.03
 """Of the budget, what a session may take longer rather than leave the whole model out; a third of it for tasks."""
 
@@ -108,4 +110,4 @@ class Ending:
 
 def _settling_s(state: TaskProgress) -> float:
     """How long settling a task takes, about: five candidates, half a hundred runs of each."""
-    return 0.15 + 5 * max(0.06, 20 * state.best_s)
+    return 0.15 + 5 * max(0.06, 20 * state.best_s) + READING_S * len(state.history)

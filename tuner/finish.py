@@ -10,7 +10,7 @@ the winner is marked as not verified, with the reason as its error.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ..target import Target
@@ -21,6 +21,7 @@ from .history import make_record, replay
 from .interrupts import shielded
 from .measurer import AbstractMeasurer
 from .record import Record, Status
+from .rounds import mostly_less
 from .task import TuningTask
 
 NEAR = 1.1
@@ -28,6 +29,8 @@ MOST_FINALISTS = 4
 MOST_ROUNDS = 3
 LEAST_GAIN = 0.01
 """A gain of less than this fraction is not told from noise, however quiet the machine seems."""
+DEVIATIONS = 2.0
+"""In how many more rounds than by chance a winner must have been faster, in standard deviations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,7 @@ def settle(
 ) -> Settled | None:
     """Decide what a task's schedule is, and make the log say so. None where there is nothing to decide, or no time."""
     latest: dict[str, MeasureResult] = {}
+    beside: dict[str, MeasureResult | None] = {}  # the default as it was in the same rounds
     for _ in range(MOST_ROUNDS):
         # timings that were too good are gone after a round, and others may be the best now
         near = finalists(log, task, target, default, unchecked=not latest)
@@ -84,6 +88,11 @@ def settle(
         results = measurer.compare(task, candidates, timeout_s)
         if not results:
             break
+        ours = _timed(results, default)
+        if ours is not None:
+            results = _at_pace(results, ours, _timed(latest.values(), default) or ours)
+            ours = _timed(results, default)
+        beside |= {r.candidate.hash: ours for r in results}
         with shielded():
             _note(log, target, results)
         latest |= {r.candidate.hash: r for r in results}
@@ -91,13 +100,25 @@ def settle(
     if not good:
         return None
     fastest = min(good, key=lambda r: min(r.run_s))
-    ours = next((r for r in good if r.candidate.hash == default.hash), None)
-    winner = ours if ours is not None and not clearly_faster(fastest, ours) else fastest
+    ours, other = _timed(good, default), beside[fastest.candidate.hash]
+    stays = other is not None and not clearly_faster(fastest, other)
+    winner = ours if ours is not None and stays else fastest
     reason = "no faster than the default schedule beyond noise" if winner is ours else "slower when measured again"
     with shielded():
         demote(log, task, target, min(winner.run_s), winner.candidate.hash, reason)
     default_s = math.inf if ours is None else min(ours.run_s)
     return Settled(min(winner.run_s), default_s, winner.noise, winner is ours)
+
+
+def _timed(results: Iterable[MeasureResult], candidate: Candidate) -> MeasureResult | None:
+    """The result of a candidate that ran and was right; None where there is none."""
+    return next((r for r in results if r.candidate.hash == candidate.hash and r.status is Status.OK), None)
+
+
+def _at_pace(results: Sequence[MeasureResult], now: MeasureResult, usual: MeasureResult) -> list[MeasureResult]:
+    """Results with the times that they would have if the machine were as fast as it was for ``usual``, not ``now``."""
+    pace = min(now.run_s) / min(usual.run_s)
+    return [replace(r, run_s=tuple(t / pace for t in r.run_s)) for r in results]
 
 
 def _note(log: Database, target: Target, results: Sequence[MeasureResult]) -> None:
@@ -111,9 +132,9 @@ def _note(log: Database, target: Target, results: Sequence[MeasureResult]) -> No
 
 
 def clearly_faster(a: MeasureResult, b: MeasureResult) -> bool:
-    """Whether ``a`` is faster than ``b`` by more than the timings leave open."""
-    doubt = math.hypot(*(r.noise / math.sqrt(len(r.run_s)) for r in (a, b)))
-    return min(a.run_s) < min(b.run_s) * (1.0 - max(LEAST_GAIN, 2.0 * doubt))
+    """Whether ``a`` is faster than ``b``, timed in the same rounds, by more than the timings leave open."""
+    gains = min(a.run_s) < (1.0 - LEAST_GAIN) * min(b.run_s)
+    return gains and mostly_less(a.run_s, b.run_s, DEVIATIONS)
 
 
 def demote(log: Database, task: TuningTask, target: Target, best_s: float, winner: str, reason: str) -> int:

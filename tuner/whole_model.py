@@ -29,6 +29,7 @@ from .history import versions
 from .lookup import schedules_from_log
 from .model_run import Kept, ModelRun
 from .record import relative_spread
+from .rounds import mostly_less
 
 T = TypeVar("T")
 
@@ -38,6 +39,8 @@ LEAST_ROUNDS = 5
 LATE_ROUNDS = 2
 MOST_ROUNDS = 200
 MARGIN = 1.4
+DEVIATIONS = 1.0
+"""In how many more rounds than by chance the default must have been faster to stay, in standard deviations."""
 OVERLAP = 0.8
 """Of the time that kernels take to build one after the other, what it is on several cores: half of it is Python's."""
 LAYOUT_BYTES_PER_S = 4e8
@@ -187,9 +190,9 @@ def _enough(rounds: int, wanted: bool, in_time: bool) -> bool:
 
 
 def _better(default_s: Sequence[float], tuned_s: Sequence[float]) -> Kept:
-    """Which build is faster; what was tuned, where too few runs say."""
+    """Which build is faster; what was tuned, and faster alone, where too few runs say or most rounds do not."""
     slower = len(tuned_s) >= LEAST_ROUNDS and _center(tuned_s) > _center(default_s)
-    return "default" if slower else "tuned"
+    return "default" if slower and mostly_less(default_s, tuned_s, DEVIATIONS) else "tuned"
 
 
 def _center(times: Sequence[float]) -> float:

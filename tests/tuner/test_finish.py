@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import replace
 
 import pytest
@@ -32,11 +33,16 @@ def spread(middle, noise):
     return tuple(middle * (1 + noise * k / 10) for k in range(-10, 11))
 
 
+def shuffled(middle, noise, seed=0):
+    """The same in some order."""
+    times = list(spread(middle, noise))
+    random.Random(seed).shuffle(times)
+    return tuple(times)
+
+
 @pytest.fixture
 def some(matmul, host):
     """The default schedule and three others."""
-    import random
-
     rng, made = random.Random(1), {}
     while len(made) < 4:
         s = matmul.instantiate(Random(rng) if made else Default(), host)
@@ -105,8 +111,38 @@ def test_clearly_faster(matmul, some):
 
     assert clearly_faster(result((0.9,) * 9), result((1.0,) * 9))
     assert not clearly_faster(result((0.995,) * 9), result((1.0,) * 9))  # quiet, but too little
-    assert not clearly_faster(result(spread(0.95, 0.3)), result(spread(1.0, 0.3)))
-    assert clearly_faster(result(spread(0.5, 0.3)), result(spread(1.0, 0.3)))
+    assert not clearly_faster(result(shuffled(0.95, 0.3)), result(shuffled(1.0, 0.3, seed=1)))
+    assert clearly_faster(result(shuffled(0.5, 0.3)), result(shuffled(1.0, 0.3, seed=1)))
+
+
+def test_what_disturbs_both_hides_no_gain(matmul, some):
+    """Half of the rounds take up to twice as long, for either."""
+
+    def result(factor):
+        return MeasureResult(matmul, some[0], Status.OK, tuple(factor * t for t in shuffled(1.5, 0.3)), True)
+
+    assert clearly_faster(result(0.97), result(1.0)) and not clearly_faster(result(1.0), result(0.97))
+    assert result(1.0).noise > 0.2
+
+
+def test_the_default_is_compared_in_its_own_rounds(matmul, host, some):
+    """The machine is twice as fast when a finalist that was found late is measured, with the default and the best."""
+    log = MemoryDatabase()
+    default, best, second, late = some
+    fill(log, matmul, host, some, [1.0, 0.5, 0.51, 2.0])
+    rounds = [
+        {default.hash: 1.0, best.hash: 0.5, second.hash: 0.51},
+        {default.hash: 0.5, best.hash: 0.6, late.hash: 1.0},
+    ]
+
+    class Faster(Again):
+        def compare(self, task, candidates, timeout_s=None):
+            self.times = {name: (time_s,) * 15 for name, time_s in rounds[len(self.asked)].items()}
+            fill(log, matmul, host, [late], [0.4])
+            return super().compare(task, candidates)
+
+    settled = settle(matmul, default, log, host, Faster({}), None)
+    assert not settled.kept_default and found(log, matmul, host) == second.hash
 
 
 def test_a_default_that_fails_cannot_stay(matmul, host, some):
