@@ -35,12 +35,12 @@ from .winograd_cost import estimated_cycles
 from .winograd_size import Size
 
 STRASSEN = ["strassen", "strassen2"]
+"""Algorithms by the levels of Strassen's."""
 
 MANY_TILES = 64
 """Tiles that are enough for large transforms where a core starts two 512-bit multiply-adds: with fewer, their filter
 takes longer to read than estimated (64 channels at 112 x 112: 0.99 of F(4, 3)'s time by estimate, 0.91 measured; 128 at
 28 x 28: 0.97 by estimate, 1.11 measured)."""
-"""Algorithms by the levels of Strassen's."""
 
 FLAT_GAIN = PerCore(0.96, 1.001, 0.96)
 """The share of the time row by row below which pixels are numbered in one dimension: less is within the estimate."""
@@ -165,8 +165,11 @@ def winograd_margin(size: Size, target: Target) -> float:
 
 
 def direct_cycles(anchor: Compute, target: Target) -> float:
-    """Estimated cycles of one reduction step over all register tiles of the direct space."""
+    """Estimated cycles of one reduction step over all register tiles of the direct space, which numbers the pixels of a
+    1x1 in one dimension (what that changes was compared with other algorithms on narrow vectors only)."""
     window_y, window_x = windows(anchor)
+    if kind_of_core(target) == "narrow" and flat.applies(anchor, int(reads_an_input(anchor))):
+        window_y, window_x = flat_windows(window_y, window_x)
     channels = anchor.shape[1] * anchor.shape[-1]
     images = anchor.elements // max(1, window_y.outputs * window_x.outputs * channels)
     channel_tiles = channels // target.lanes()

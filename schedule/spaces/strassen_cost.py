@@ -1,7 +1,7 @@
 """What 1x1 convolution by Strassen's algorithm costs: the estimates behind :mod:`.strassen`.
 
-Cycles are of one full-width multiply-add on one core; rates and factors were fitted to measurements on Zen 4, from
-7 x 7 to 56 x 56 images.
+Cycles are of one full-width multiply-add on one core; rates and factors were fitted to measurements on Zen 4, and then
+on one of Intel's servers and on Zen 3, from 7 x 7 to 56 x 56 images.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .common import equal_parts, equal_shares, register_tiles, tile_parts, tile_
 from .products import channel_groups, filter_step
 from .traffic import PerCore, l3_rate, memory_rate, stays_in_l3
 
-INPUT_CYCLES, OUTPUT_CYCLES = PerCore(4.0, 8.0, 4.0), PerCore(1.6, 3.2, 1.6)
+INPUT_CYCLES, OUTPUT_CYCLES = PerCore(4.0, 8.0, 2.0), PerCore(1.6, 3.2, 1.0)
 """What a vector of a sum of the image, or of a product, costs besides the multiplications."""
 
 SECOND_LEVEL = 0.7
@@ -34,13 +34,13 @@ FAR = 1.4, 2.0
 UNHIDDEN = PerCore(0.2, 0.5, 0.2)
 """Share of the time for reading sums of weights beyond the weights themselves that the products do not hide."""
 
-CROWDED = 0.1
+CROWDED = PerCore(0.1, 0.1, 0.25)
 """How much longer products take where the sums of a block take twice the room that the second-level cache has."""
 
-WIDE = 0.02
+WIDE = PerCore(0.02, 0.02, 0.05)
 """How much longer a register tile takes for each vector of channels beyond the first."""
 
-MARGINS = PerCore(1.01, 1.04, 1.5), PerCore(1.05, 1.3, 1.5)
+MARGINS = PerCore(1.01, 1.04, 1.0), PerCore(1.05, 1.3, 1.5)
 """By level, how much faster than the direct products the estimate must be: sums need memory, and neighbours do too.
 They take more of the instructions that a core starts where it starts two multiply-adds in a cycle, and seldom pay."""
 
@@ -183,7 +183,7 @@ def _step(tile: tuple[int, int], size: Size, cells: int, parts: int, target: Tar
     points, vectors = tile
     panel_bytes = size.in_blocks * size.lanes * vectors * size.lanes * 4
     return sum(
-        of_points * of_vectors * filter_step(p, v, panel_bytes, target) * (1.0 + WIDE * (v - 1))
+        of_points * of_vectors * filter_step(p, v, panel_bytes, target) * (1.0 + WIDE.of(target) * (v - 1))
         for of_points, p in tile_parts(cells, points)
         for of_vectors, v in tile_parts(size.out_blocks // parts, vectors)
     )
@@ -203,7 +203,7 @@ def _plan(size: Size, cells: int, parts: int, tile: tuple[int, int], target: Tar
     sums = size.products * size.images * size.cells * share * far * SECOND_LEVEL ** (size.levels - 1)
     sums *= INPUT_CYCLES.of(target) * size.in_blocks * parts + of_output * size.out_blocks
     crowded = size.sums_bytes(cells) / (0.8 * target.l2_bytes) - 1.0
-    products *= 1.0 + CROWDED * min(max(crowded, 0.0), 1.0)
+    products *= 1.0 + CROWDED.of(target) * min(max(crowded, 0.0), 1.0)
     memory = memory_rate(target.with_threads(min(parts, target.threads)))  # one reads for all
     first, again = (
         size.filter_bytes / parts / (l3_rate(target) if near else memory)
