@@ -147,8 +147,8 @@ def winograd_margin(size: Size, target: Target) -> float:
     A large filter comes from memory in a model. With narrow vectors, of which there are few, what large transforms take
     is underestimated where it does, and with a stride, most where the transform back has many points. So it is with few
     tiles or a stride where a core starts two multiply-adds of 512 bits (128 -> 160 channels at 28 x 28: 0.89 by
-    estimate, 1.15 measured). F(3, 3) was measured with wide vectors only. What F(6, 3) takes on narrow ones is estimated
-    as it was before its transform back shared sums: 1.1 times of what was measured since.
+    estimate, 1.15 measured). F(3, 3) was measured with wide vectors only. The estimate of F(6, 3) on narrow ones is of
+    before its transform back shared sums, 1.1 times of what was measured since.
     """
     if kind_of_core(target) == "wide":
         return 1.05
