@@ -1,6 +1,6 @@
 """What a longer budget gains: builds of one model by default and from several logs, timed in turns.
 
-    luthier tune light_resnet50 --threads 2 --budget 5m --log short.db
+    luthier tune light_resnet50 --threads 2 --budget 5m --stop-below 0 --log short.db
     luthier tune light_resnet50 --threads 2 --budget 45m --stop-below 0 --log long.db
     python -m benchmarks.budgets light_resnet50 short.db long.db --threads 2
 

@@ -88,11 +88,8 @@ def settle(
         results = measurer.compare(task, candidates, timeout_s)
         if not results:
             break
-        ours = _timed(results, default)
-        if ours is not None:
-            results = _at_pace(results, ours, _timed(latest.values(), default) or ours)
-            ours = _timed(results, default)
-        beside |= {r.candidate.hash: ours for r in results}
+        results = _at_pace(results, _timed(results, default), _timed(latest.values(), default))
+        beside |= dict.fromkeys((r.candidate.hash for r in results), _timed(results, default))
         with shielded():
             _note(log, target, results)
         latest |= {r.candidate.hash: r for r in results}
@@ -115,8 +112,13 @@ def _timed(results: Iterable[MeasureResult], candidate: Candidate) -> MeasureRes
     return next((r for r in results if r.candidate.hash == candidate.hash and r.status is Status.OK), None)
 
 
-def _at_pace(results: Sequence[MeasureResult], now: MeasureResult, usual: MeasureResult) -> list[MeasureResult]:
-    """Results with the times that they would have if the machine were as fast as it was for ``usual``, not ``now``."""
+def _at_pace(
+    results: list[MeasureResult], now: MeasureResult | None, usual: MeasureResult | None
+) -> list[MeasureResult]:
+    """Results with the times that they would have if the machine were as fast as it was for ``usual``, not ``now``; as
+    they are where one of these is not known."""
+    if now is None or usual is None:
+        return results
     pace = min(now.run_s) / min(usual.run_s)
     return [replace(r, run_s=tuple(t / pace for t in r.run_s)) for r in results]
 

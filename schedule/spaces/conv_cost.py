@@ -169,7 +169,7 @@ def direct_cycles(anchor: Compute, target: Target) -> float:
     """Estimated cycles of one reduction step over all register tiles of the direct space, which numbers the pixels of a
     1x1 in one dimension (what that changes was compared with other algorithms on narrow vectors only)."""
     window_y, window_x = windows(anchor)
-    if kind_of_core(target) == "narrow" and flat.applies(anchor, int(reads_an_input(anchor))):
+    if not is_wide(target) and flat.applies(anchor, int(reads_an_input(anchor))):
         window_y, window_x = flat_windows(window_y, window_x)
     channels = anchor.shape[1] * anchor.shape[-1]
     images = anchor.elements // max(1, window_y.outputs * window_x.outputs * channels)
