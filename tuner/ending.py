@@ -103,7 +103,8 @@ class Ending:
             return 1.0
         constants_bytes = max((t.task.constants_bytes for t in self.scheduler.tasks), default=0)
         run_s = min(RACE_S + INSIDE_S, 0.08 * (deadline - self.start)) + 24 * self.scheduler.latency_s
-        compile_s = sum(t.builds_s(cached.in_use()) for t in self.scheduler.tasks)
+        kept = cached.in_use()
+        compile_s = sum(t.builds_s(kept) for t in self.scheduler.tasks)
         needed_s = self.model.build_s(compile_s, constants_bytes) + run_s
         return needed_s if needed_s <= CHECK_SHARE * (deadline - self.start) else 0.0
 
