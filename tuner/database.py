@@ -38,9 +38,11 @@ class Database(ABC):
         """Yield records in the order in which they were added."""
 
     @abstractmethod
-    def ranked(self, key: str, target: Target | str, space: str | None = None) -> Iterator[Record]:
-        """Yield the verified records of a task, fastest first; ``space`` restricts them to one space ("" those that
-        ship). Records are read as they are asked for."""
+    def ranked(
+        self, key: str, target: Target | str, space: str | None = None, *, verified: bool = True
+    ) -> Iterator[Record]:
+        """Yield the verified records of a task, fastest first, or with ``verified=False`` all of those that ran;
+        ``space`` restricts them to one space ("" those that ship). Records are read as they are asked for."""
 
     @abstractmethod
     def targets(self, key: str) -> list[dict[str, Any]]:
@@ -146,8 +148,11 @@ class MemoryDatabase(Database):
             if key in (None, r.key) and wanted in (None, r.target_hash):
                 yield r
 
-    def ranked(self, key: str, target: Target | str, space: str | None = None) -> Iterator[Record]:
-        good = [r for r in self.records(key, target) if r.ok and r.verified and space in (None, r.space)]
+    def ranked(
+        self, key: str, target: Target | str, space: str | None = None, *, verified: bool = True
+    ) -> Iterator[Record]:
+        known = self.records(key, target)
+        good = [r for r in known if r.ok and (r.verified or not verified) and space in (None, r.space)]
         yield from sorted(good, key=lambda r: r.best_s)
 
     def targets(self, key: str) -> list[dict[str, Any]]:

@@ -86,8 +86,10 @@ class PatientLog(Database):
     def records(self, key: str | None = None, target: Target | str | None = None) -> Iterator[Record]:
         return self._whole(key, target).records(key, target)
 
-    def ranked(self, key: str, target: Target | str, space: str | None = None) -> Iterator[Record]:
-        return self._whole(key, target).ranked(key, target, space)
+    def ranked(
+        self, key: str, target: Target | str, space: str | None = None, *, verified: bool = True
+    ) -> Iterator[Record]:
+        return self._whole(key, target).ranked(key, target, space, verified=verified)
 
     def targets(self, key: str) -> list[dict[str, Any]]:
         return self._whole(key).targets(key)

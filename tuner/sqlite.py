@@ -35,7 +35,8 @@ _OUTLINES = (
     "r.llvm_version, r.created_at, r.search, r.seed, r.trial, r.predicted FROM records r JOIN tasks t ON t.key = r.key "
     "ORDER BY r.id"
 )
-_GOOD = "r.status = 'ok' AND r.verified"
+_OK = "r.status = 'ok'"
+_VERIFIED = f"{_OK} AND r.verified"
 
 
 class SqliteDatabase(Database):
@@ -146,13 +147,16 @@ class SqliteDatabase(Database):
         with self._errors():
             yield from map(read_outline, self._connection.execute(_OUTLINES).fetchall())
 
-    def ranked(self, key: str, target: Target | str, space: str | None = None) -> Iterator[Record]:
+    def ranked(
+        self, key: str, target: Target | str, space: str | None = None, *, verified: bool = True
+    ) -> Iterator[Record]:
         where, values = self._filter(key, target)
+        good = _VERIFIED if verified else _OK
         if space is not None:
             where, values = f"{where} AND r.space = ?", [*values, space]
         with self._errors():
             # the rows are read one by one, most callers want the first; their order is that of one moment
-            query = f"SELECT r.id FROM records r WHERE {where} AND {_GOOD} ORDER BY r.best_s, r.id"
+            query = f"SELECT r.id FROM records r WHERE {where} AND {good} ORDER BY r.best_s, r.id"
             for (number,) in self._connection.execute(query, values).fetchall():
                 row = self._connection.execute(f"{SELECT} WHERE r.id = ?", (number,)).fetchone()
                 if row is not None:

@@ -20,8 +20,9 @@ further away.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from math import log2, prod
 from typing import Any
 
@@ -40,6 +41,9 @@ FARTHEST = 1.5
 LEAST_GAIN = 1.1
 NEIGHBOURS = 4
 """Neighbours to try, nearest first."""
+SCHEDULES = 3
+"""Of each neighbour, the fastest to learn from: which of them was so by luck cannot be told here."""
+MOST_HINTS = 12
 _OTHER_MACHINE = 0.5
 _SAME_CODE = ("triple", "vector_bits", "vector_registers")
 
@@ -85,25 +89,24 @@ def transfer(
     return None, f"no neighbour serves: {'; '.join(refusals)}"
 
 
-def hints(log: Database, workload: Workload, target: Target, most: int = NEIGHBOURS) -> list[Decisions]:
-    """What is worth a trial each before any other: the best schedules of the nearest tasks, and the default with what
-    tuning changed there; at most ``most``. Trials are cheap: no gain is asked for, and other machines serve too.
+def hints(log: Database, workload: Workload, target: Target, most: int = MOST_HINTS) -> list[Decisions]:
+    """What a search should look at first: the fastest schedules of the nearest tasks that were searched, as they are
+    and as the default with what was changed there; at most ``most``. No gain is asked for; other machines serve too.
     """
-    found: list[Decisions] = []
-    seen = [instantiate(workload, Default(), target).decisions]
-    for n in neighbours(log, workload, target, other_machines=True)[: 2 * most]:
-        best, default = _measured(log, n)
-        learnt = [] if best is None else [Adapt(best.decisions, whole=True, nearest=True)]
-        learnt += [Adapt(_changes(best, default), nearest=True)] if best and default else []
-        for decider in learnt:
+    made = [instantiate(workload, Default(), target).decisions]
+    for record, default in _searched(log, neighbours(log, workload, target, other_machines=True)):
+        ways = [Adapt(record.decisions, whole=True, nearest=True)]
+        ways += [Adapt(_changes(record, default), nearest=True)] if default else []
+        for way in ways:
             try:
-                made = instantiate(workload, decider, target).decisions
+                decisions = instantiate(workload, way, target).decisions
             except ScheduleError:
                 continue
-            if made not in seen:
-                seen.append(made)
-                found.append(made)
-    return found[:most]
+            if decisions not in made:
+                made.append(decisions)
+        if len(made) > most:
+            break
+    return made[1 : most + 1]
 
 
 def neighbours(log: Database, workload: Workload, target: Target, *, other_machines: bool) -> list[Neighbour]:
@@ -157,6 +160,20 @@ def _measured(log: Database, n: Neighbour) -> tuple[Record | None, Record | None
     """A neighbour's best record and that of its default."""
     machine = fingerprint_hash(n.machine)
     return log.best(n.task.key, machine, ""), log.default(n.task.key, machine, "")
+
+
+def _searched(log: Database, near: Sequence[Neighbour]) -> Iterator[tuple[Record, Record | None]]:
+    """The fastest schedules, each with the default, of the nearest few of which more than the default was measured."""
+    tried = 0
+    for n in near:
+        machine = fingerprint_hash(n.machine)
+        fastest = list(islice(log.ranked(n.task.key, machine, "", verified=False), SCHEDULES))
+        if len(fastest) > 1:
+            default = log.default(n.task.key, machine, "")
+            yield from ((record, default) for record in fastest)
+            tried += 1
+        if tried == NEIGHBOURS:
+            return
 
 
 def _learnt(log: Database, n: Neighbour) -> _Learnt:

@@ -27,8 +27,9 @@ ENOUGH_TASKS, ENOUGH_SAMPLES = 8, 256
 """What must be known of other tasks before a task of which nothing was measured is ranked by that alone."""
 LARGEST_GROUP = 512
 HALF_TRUSTED = 16
-"""Samples of a task at which the upper layer's word counts half. What it learnt of other tasks alone orders a new one
-worse than the lower layer does (inception_v2 after resnet50: top-1 regret 0.11 against 0.07)."""
+OTHERS_HALF_TRUSTED = 256
+"""Samples of a task, or of others, at which the upper layer's word counts half. A few tasks alone would order a new one
+worse than the lower layer does."""
 
 
 @COST_MODELS.register("xgboost")
@@ -77,12 +78,17 @@ class XgboostModel(CostModel):
     def predict(self, task: str, features: Features) -> Scores:
         scores = np.zeros(len(features))
         if len(features):
-            own = len(self._samples.get(task, ()))
-            trust = 1.0 if self._base is None else own / (own + HALF_TRUSTED)
+            trust = 1.0 if self._base is None else self._trust(task)
             for layer, weight in ((self._base, 1.0), (self._booster, trust)):
                 if layer is not None and weight > 0.0:
                     scores += weight * np.asarray(layer.inplace_predict(features), np.float64)
         return scores
+
+    def _trust(self, task: str) -> float:
+        """How much the upper layer's word counts for a task, from 0 to 1: by what it learnt of it and of others."""
+        own = len(self._samples.get(task, ()))
+        evidence = own / HALF_TRUSTED + max(self._trained_on - own, 0) / OTHERS_HALF_TRUSTED
+        return evidence / (1.0 + evidence)
 
     def _train(self) -> None:
         import xgboost

@@ -88,6 +88,8 @@ class TestEveryDatabase:
         log.add(make_record(6, status=Status.CRASHED))
         assert [r.decisions["tile"] for r in log.ranked("v1:task", machine)] == [4, 2, 3, 1]
         assert [r.decisions["tile"] for r in log.ranked("v1:task", machine, "")] == [2, 3, 1]
+        everything = log.ranked("v1:task", machine, verified=False)
+        assert [r.decisions["tile"] for r in everything] == [5, 4, 2, 3, 1]
         assert list(log.ranked("v1:other", machine)) == []
 
     def test_default(self, log, make_record, machine):
