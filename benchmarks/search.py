@@ -20,7 +20,8 @@ import argparse
 import math
 import statistics
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -34,6 +35,7 @@ from benchmarks.tuning_layers import Layer, task
 from luthier.cli_table import table
 from luthier.cli_values import count
 from luthier.codegen.detect import host_target
+from luthier.schedule.decide import Decisions
 from luthier.target import Target
 from luthier.tuner.candidate import Candidate
 from luthier.tuner.cost_model import Sample, make_cost_model
@@ -119,11 +121,24 @@ class Machine:
         return xgboost.train(parameters, xgboost.DMatrix(np.stack(features), label=np.array(times)), 200)
 
 
-def run(machine: Machine, name: str, seed: int, trials: int) -> list[Candidate]:
-    """The candidates of one run that starts from nothing, in order."""
+@dataclass(frozen=True)
+class Knowledge:
+    """What a log tells of other tasks: samples for the cost model, and what a session is given as ``hints``."""
+
+    samples: Sequence[Sample] = ()
+    hints: Callable[[], Sequence[Decisions]] = tuple
+
+
+NOTHING = Knowledge()
+
+
+def run(machine: Machine, name: str, seed: int, trials: int, knowledge: Knowledge = NOTHING) -> list[Candidate]:
+    """The candidates of one run that starts with no more than ``knowledge`` of other tasks, in order."""
     model = make_cost_model("xgboost", seed, machine.target)
+    model.update(knowledge.samples)
     task = machine.task
-    searcher = make_searcher("random" if name == DRAWS else name, SearchContext(task, machine.target, seed, model))
+    context = SearchContext(task, machine.target, seed, model, hints=knowledge.hints)
+    searcher = make_searcher("random" if name == DRAWS else name, context)
     if name == DRAWS:
         searcher.propose(1)  # the default
     tried: list[Candidate] = []
@@ -137,6 +152,17 @@ def run(machine: Machine, name: str, seed: int, trials: int) -> list[Candidate]:
         model.update([Sample(task.key, c.features, t) for c, t in known if c.features is not None])
         tried += candidates
     return tried
+
+
+def judged(machine: Machine, runs: Mapping[str, list[list[Candidate]]]) -> tuple[float, dict[str, list[list[float]]]]:
+    """The best time known, and after each trial of each run, of the best that a session would then have used."""
+    compared = {
+        name: [finalists([(c.hash, machine.time(c)) for c in tried]) for tried in of_one]
+        for name, of_one in runs.items()
+    }
+    names = {n for of_one in compared.values() for one in of_one for some in one for n in some}
+    settled = machine.settled(c for of_one in runs.values() for tried in of_one for c in tried if c.hash in names)
+    return settled.best_s, {name: [settled.curve(one) for one in of_one] for name, of_one in compared.items()}
 
 
 def trials_needed(curve: Sequence[float], best_s: float, within: float = WITHIN) -> float:
@@ -157,20 +183,12 @@ def study(
                 name: [run(machine, name, seed, arguments.trials) for seed in range(arguments.repeats)]
                 for name in arguments.searchers
             }
-            compared = {
-                name: [finalists([(c.hash, machine.time(c)) for c in tried]) for tried in of_one]
-                for name, of_one in runs.items()
-            }
-            names = {n for of_one in compared.values() for one in of_one for some in one for n in some}
-            settled = machine.settled(
-                c for of_one in runs.values() for tried in of_one for c in tried if c.hash in names
-            )
+            best_s, curves = judged(machine, runs)
         finally:
             if measurer is not None:
                 measurer.close()
         known = sum(1 for _ in log.records(machine.task.key, target))
-        curves = {name: [settled.curve(one) for one in of_one] for name, of_one in compared.items()}
-        result = {"layer": layer.name, "best_s": settled.best_s, "known": known, "curves": curves}
+        result = {"layer": layer.name, "best_s": best_s, "known": known, "curves": curves}
         found.append(result | {"guessed": len(machine.guesses)})
         print(report(found[-1:], arguments.searchers).splitlines()[-1], flush=True)
     return found
