@@ -17,6 +17,7 @@ from luthier.tuner.features import extract
 from luthier.tuner.lookup import best_schedule, schedules_from_log
 from luthier.tuner.record import Record, Status, target_hash
 from luthier.tuner.search import SearchContext, make_searcher
+from luthier.tuner.search_descent import Around
 from luthier.tuner.task import TuningTask
 from luthier.tuner.transfer import hints
 
@@ -269,6 +270,22 @@ class TestHints:
         for decisions in made:
             assert product().instantiate(Replay(decisions), host).decisions == decisions
         assert hints(log, product().workload, host, most=1) == made[:1]
+
+    def test_several_schedules_of_a_neighbour(self, log, host):
+        """Checked or not: of a few fast ones that are near each other, none is known to be the fastest."""
+        known = product(24, 48, 96)
+        seen = Around({})
+        known.instantiate(seen, host)
+        several = [v for v in seen.options["tile"] if v != default_of(known, host)["tile"]][:4]
+        log.add(record(known, host))
+        for trial, tile in enumerate(several, 1):
+            log.add(record(known, host, 1e-4 * trial, trial, changed={"tile": tile}, verified=False))
+        tiles = [made["tile"] for made in hints(log, product().workload, host)]
+        assert [t for i, t in enumerate(tiles) if t not in tiles[:i]] == several[:3]
+
+    def test_a_neighbour_of_which_only_the_default_was_measured_tells_nothing(self, log, host):
+        log.add(record(product(24, 48, 96), host, changed={"order": flip(product(), host)}))
+        assert hints(log, product().workload, host) == []
 
     def test_none_without_neighbours(self, log, host):
         assert hints(log, product().workload, host) == []
