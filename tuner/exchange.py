@@ -42,8 +42,9 @@ def export_records(source: Database | Iterable[Record], path: str | os.PathLike[
                 f.write(json.dumps({"model_run": run.to_json()}, allow_nan=False, separators=(",", ":")) + "\n")
         temporary.replace(final)
     except OSError as e:
-        temporary.unlink(missing_ok=True)
         raise LogError(f"export {final}: {e.strerror}; check the path and the free space") from None
+    finally:
+        temporary.unlink(missing_ok=True)
     return count
 
 

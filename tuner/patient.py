@@ -16,6 +16,8 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,10 @@ from ..errors import LogError, LogUnavailableError
 from ..target import Target
 from .database import Database, MemoryDatabase, open_log
 from .exchange import export_records
+from .interrupts import shielded
 from .model_run import ModelRun
 from .record import KnownTask, Record, TaskInfo
+from .sqlite_file import LOCKED
 
 BUSY_S = 2.0
 RETRY_S = 5.0
@@ -34,9 +38,11 @@ LAST_S = 20.0
 def open_patiently(path: str | os.PathLike[str]) -> PatientLog:
     """Open a log file for a session.
 
-    Raises LogError as :func:`.database.open_log` does: before the session starts there is nothing to lose.
+    Raises LogError as :func:`.database.open_log` does, and where it cannot be written now: before the session starts
+    there is nothing to lose.
     """
-    open_log(path).close()  # with the usual patience
+    with open_log(path) as log:  # with the usual patience
+        log.merge([])
     return PatientLog(path)
 
 
@@ -124,15 +130,18 @@ class PatientLog(Database):
             return
         self._closed = True
         deadline = time.monotonic() + self._last_s
-        self._flush(at_once=True)
-        while self._queue and "locked" in self._trouble and time.monotonic() < deadline:
-            time.sleep(0.05)
-            self._flush(at_once=True)
         try:
-            if self._queue:
-                self._rescue()
-        finally:
-            self._file.close()
+            self._flush(at_once=True)
+            while self._queue and LOCKED in self._trouble and time.monotonic() < deadline:
+                time.sleep(0.05)
+                self._flush(at_once=True)
+        finally:  # Ctrl-C ends the waiting, not what it was for
+            with shielded():
+                try:
+                    if self._queue:
+                        self._rescue()
+                finally:
+                    self._file.close()
 
     def _whole(self, key: str | None = None, target: Target | str | None = None) -> Database:
         """The file, or what it would be if all that waits were in it."""
@@ -165,20 +174,21 @@ class PatientLog(Database):
 
     def _rescue(self) -> None:
         kept = MemoryDatabase()
-        try:  # a file that was deleted or replaced is still there for those who have it open
-            kept.merge(self._file.records(), self._file.model_runs())
-        except LogError:
-            pass
+        # a file that was deleted or replaced is still there for those who have it open
+        with suppress(LogError):
+            kept.merge(self._file.records())
+        with suppress(LogError):
+            kept.merge((), self._file.model_runs())
         for entry, replace in self._queue:
             _put(kept, entry, replace)
         for folder in (self.path.parent, Path(tempfile.gettempdir())):
-            target = folder / f"{self.path.name}.rescued-{os.getpid()}.jsonl"
+            target = _unused(folder, f"{self.path.name}.rescued-{os.getpid()}")
             try:
-                count = export_records(kept, target)
+                written = export_records(kept, target)
             except LogError:
                 continue
             warnings.warn(
-                f"{self._trouble} -- it could not be written; its {count} records are in {target}: "
+                f"{self._trouble} -- it could not be written; its {written} records are in {target}: "
                 f"luthier log import {self.path} {target}",
                 RuntimeWarning,
                 stacklevel=3,
@@ -188,6 +198,12 @@ class PatientLog(Database):
             f"log {self.path}: {self.waiting} records could be written neither there nor to a file beside it nor in "
             f"{tempfile.gettempdir()}, and are lost; free some space and tune again"
         )
+
+
+def _unused(folder: Path, name: str) -> Path:
+    """A path for a new ``.jsonl`` file: a process may rescue several sessions, and its number may come again."""
+    paths = (folder / f"{name}{f'-{n}' if n else ''}.jsonl" for n in count())
+    return next(path for path in paths if not path.exists())
 
 
 def _put(log: Database, entry: Record | ModelRun, replace: bool) -> None:

@@ -14,6 +14,7 @@ import json
 import os
 import sqlite3
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -123,8 +124,11 @@ class SqliteDatabase(Database):
                 "FROM records WHERE status = 'ok') WHERE place > ?1 AND NOT (is_default AND nth = 1 AND ?1 > 0))",
                 (keep,),
             ).rowcount
-        with self._errors():
-            self._connection.execute("VACUUM")
+        try:
+            with self._errors():
+                self._connection.execute("VACUUM")
+        except LogError as error:
+            warnings.warn(f"{error} -- the records are gone, but the file stays as large", RuntimeWarning, stacklevel=2)
         return gone
 
     def close(self) -> None:
@@ -233,6 +237,8 @@ class SqliteDatabase(Database):
             with self._transaction():
                 if sqlite_format.is_empty(c):  # else another process was faster
                     sqlite_format.create(c)
+        elif sqlite_format.is_empty(c):
+            raise LogError(f"log {self.path}: it is empty; tune first, or correct the path")
         if c.execute("PRAGMA application_id").fetchone()[0] != sqlite_format.APPLICATION_ID:
             raise LogError(f"log {self.path}: this is a database of another program; give another path")
         version = sqlite_format.version_of(c)

@@ -19,6 +19,7 @@ from urllib.parse import quote
 from ..errors import LogError, LogUnavailableError
 
 Mode = Literal["r", "w"]
+LOCKED = "another process has kept it locked"
 OPENING = threading.RLock()
 """Held while a file is looked into and opened."""
 _open: Counter[tuple[int, int]] = Counter()
@@ -43,7 +44,7 @@ def connect(path: Path, mode: Mode, busy_s: float) -> sqlite3.Connection:
         connection = sqlite3.connect(path, timeout=busy_s, isolation_level=None)
         connection.execute("PRAGMA synchronous = NORMAL")
         return connection
-    uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+    uri = f"file:{quote(os.fsencode(path.absolute()))}?mode=ro"
     connection = sqlite3.connect(uri, timeout=busy_s, isolation_level=None, uri=True)
     try:
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
@@ -107,7 +108,10 @@ def check_same_file(path: Path, opened: tuple[int, int] | None) -> None:
 
     Raises LogUnavailableError.
     """
-    now = identity_of(path)
+    try:
+        now = identity_of(path)
+    except OSError as e:
+        raise LogUnavailableError(f"log {path}: it can no longer be reached ({e.strerror}); check its disk") from None
     if now != opened:
         what = "deleted" if now is None else "replaced by another file"
         raise LogUnavailableError(
@@ -138,8 +142,7 @@ def _check_header(path: Path) -> None:
         return  # an empty file becomes a new log, as for SQLite
     if not head.startswith(b"SQLite format 3\0"):
         raise LogError(f"log {path}: this file is not a Luthier log; give another path")
-    wal = Path(f"{path}-wal")
-    if len(head) == 100 and not (wal.exists() and wal.stat().st_size):
+    if len(head) == 100 and not _size(Path(f"{path}-wal")):
         page_bytes, pages = struct.unpack(">H", head[16:18])[0], struct.unpack(">I", head[28:32])[0]
         expected = (65536 if page_bytes == 1 else page_bytes) * pages
         if path.stat().st_size >= expected:
@@ -149,9 +152,17 @@ def _check_header(path: Path) -> None:
     raise LogError(f"log {path}: the file is truncated; restore a copy, or delete it and tune again")
 
 
+def _size(path: Path) -> int:
+    """In bytes; 0 where there is no such file, as when the last writer has just left."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 _ADVICE = {  # what SQLite says: what to do, and whether the trouble may pass while the program runs
     "locked": (
-        "another process has kept it locked for {busy_s:.0f} s; wait for it to end, or use another log", True
+        LOCKED + " for {busy_s:.0f} s; wait for it to end, or use another log", True
     ),
     "readonly": ("the file or its directory is read-only; make both writable, or copy the log", True),
     "disk is full": ("the disk is full; free some space and start again, nothing recorded is lost", True),

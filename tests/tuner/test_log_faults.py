@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
@@ -138,9 +139,45 @@ class TestLocked:
             import_records(rescued, again)
             assert tiles(again) == [1, 2] and again.model_runs() == [run_of()]
 
-    def test_a_log_that_is_locked_at_the_start_is_refused(self, path, make_record, repository_env, monkeypatch):
+    def test_who_does_not_want_to_wait_loses_nothing(self, path, make_record, repository_env, monkeypatch):
+        """Ctrl-C while a log that is closed waits for the lock."""
+
+        def interrupt(seconds):
+            raise KeyboardInterrupt
+
+        log = PatientLog(path, busy_s=0.02, retry_s=60, last_s=30)
+        holder = Holder(path, repository_env)
+        with pytest.warns(RuntimeWarning, match="kept in memory"):
+            log.add(make_record(1))
+        monkeypatch.setattr("luthier.tuner.patient.time.sleep", interrupt)
+        with pytest.raises(KeyboardInterrupt), pytest.warns(RuntimeWarning, match="rescued"):
+            log.close()
+        holder.let_go()
+        (rescued,) = path.parent.glob("*.jsonl")
+        assert [r.decisions["tile"] for r in read_records(rescued)] == [1]
+
+    def test_several_sessions_of_one_process_are_rescued(self, path, make_record, repository_env):
+        open_log(path).close()
+        holder = Holder(path, repository_env)
+        for tile in (1, 2, 3):
+            log = PatientLog(path, busy_s=0.02, retry_s=60, last_s=0.0)
+            with pytest.warns(RuntimeWarning, match="kept in memory"):
+                log.add(make_record(tile))
+            with pytest.warns(RuntimeWarning, match="rescued"):
+                log.close()
+        holder.let_go()
+        with open_log(path) as log:
+            for rescued in path.parent.glob("*.jsonl"):
+                import_records(rescued, log)
+            assert tiles(log) == [1, 2, 3]
+
+    @pytest.mark.parametrize("known", [False, True], ids=["an empty file", "a log"])
+    def test_a_log_that_is_locked_at_the_start_is_refused(self, known, path, make_record, repository_env, monkeypatch):
         monkeypatch.setattr("luthier.tuner.sqlite.BUSY_TIMEOUT_S", 0.05)
-        path.touch()
+        if known:
+            open_log(path).close()
+        else:
+            path.touch()
         holder = Holder(path, repository_env)
         with pytest.raises(LogUnavailableError, match="locked"):
             open_patiently(path)
@@ -238,6 +275,22 @@ class TestFileTakenAway:
             log.close()
         (rescued,) = path.parent.glob("*.jsonl")
         assert sorted(r.decisions["tile"] for r in read_records(rescued)) == [1, 2]
+
+    def test_a_disk_that_is_gone(self, path, make_record, monkeypatch):
+        """A network's disk may answer again; until then records wait."""
+
+        def gone(path):
+            raise OSError(errno.ESTALE, "Stale file handle")
+
+        with PatientLog(path, retry_s=0) as log:
+            with monkeypatch.context() as m:
+                m.setattr("luthier.tuner.sqlite_file.identity_of", gone)
+                with pytest.warns(RuntimeWarning, match="no longer be reached.*Stale.*kept in memory"):
+                    log.add(make_record(1))
+            assert log.waiting == 1
+            log.add(make_record(2))
+        with open_log(path, "r") as log:
+            assert tiles(log) == [1, 2]
 
     def test_a_file_that_is_put_back_is_written_again(self, path, make_record):
         with PatientLog(path, retry_s=0) as log:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import sqlite3
@@ -26,6 +27,41 @@ class TestFile:
         for mode in ("w", "r"):
             with open_log(path, mode) as log:
                 assert list(log.records()) == [make_record()]
+
+    def test_a_name_that_is_no_text(self, tmp_path, make_record):
+        path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/na\xefve %23.db"))
+        with open_log(path) as log:
+            log.add(make_record())
+        with open_log(path, "r") as log:
+            assert list(log.records()) == [make_record()]
+
+    def test_an_empty_file_is_no_log_to_read(self, tmp_path):
+        path = tmp_path / "a.db"
+        path.touch()
+        with pytest.raises(LogError, match="it is empty; tune first"):
+            open_log(path, "r")
+
+    def test_no_room_to_make_the_file_smaller(self, tmp_path, make_record, monkeypatch):
+        """Records are dropped all the same, and nobody is told that they were not."""
+        with open_log(tmp_path / "a.db") as log:
+            for n in range(4):
+                log.add(make_record(n, 1e-3 * (n + 1)))
+
+            class Full:
+                def execute(self, query, *values):
+                    if query == "VACUUM":
+                        raise sqlite3.OperationalError("database or disk is full")
+                    return connection.execute(query, *values)
+
+                def __getattr__(self, name):
+                    return getattr(connection, name)
+
+            connection = log._connection
+            log._connection = Full()
+            with pytest.warns(RuntimeWarning, match="disk is full.*the records are gone, but the file stays"):
+                assert log.prune(1) == 3
+            log._connection = connection
+            assert len(list(log.records())) == 1
 
     def test_reader_sees_what_a_writer_adds_meanwhile(self, tmp_path, make_record):
         path = tmp_path / "a.db"
