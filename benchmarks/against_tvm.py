@@ -5,8 +5,8 @@
 
 Each layer is tuned by TVM's meta_schedule for the budget, then by Luthier for the same time or until it sees nothing
 more to gain. What was found is timed in turns in the end: two processes, one waiting while the other runs. TVM gets
-convolutions as its x86 backend has them (channels in blocks of 16, weights packed), so that neither side converts
-layouts. Searches are kept in the folder: a second call only measures.
+convolutions as its x86 backend has them (channels in blocks as wide as a vector, weights packed), so that neither side
+converts layouts. Searches are kept in the folder: a second call only measures.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +39,14 @@ from luthier.tuner.database import Database, open_log
 from luthier.tuner.session import tune_workload
 
 SIDE = Path(__file__).with_name("tvm_side.py")
-BLOCK = 16
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A plain convolution of a square image, or with ``kind`` "matmul" a product of two square matrices."""
+    """A plain convolution of a square image, or with ``kind`` "matmul" a product of two square matrices.
+
+    block: channels in a block of an image, as many as a vector holds
+    """
 
     name: str
     kind: str = "conv"
@@ -53,6 +55,7 @@ class Layer:
     size: int = 0
     kernel: int = 1
     stride: int = 1
+    block: int = 16
     m: int = 0
     n: int = 0
     k: int = 0
@@ -62,11 +65,12 @@ class Layer:
         if self.kind == "matmul":
             a, b = te.placeholder((self.m, self.k), name="a"), te.placeholder((self.k, self.n), name="b")
             return te.workload(matmul(a, b), [a, b])
-        x = te.placeholder((1, self.channels // BLOCK, self.size, self.size, BLOCK), name="x")
+        x = te.placeholder((1, self.channels // self.block, self.size, self.size, self.block), name="x")
         w = te.placeholder((self.outputs, self.channels, self.kernel, self.kernel), name="w", constant=True)
-        sizes = {"in_channels": self.channels, "out_channels": self.outputs, "in_block": BLOCK, "out_block": BLOCK}
+        sizes = {"in_channels": self.channels, "out_channels": self.outputs}
+        blocks = {"in_block": self.block, "out_block": self.block}
         pads = [self.kernel // 2] * 4
-        return te.workload(conv(x, w, strides=[self.stride] * 2, pads=pads, **sizes), [x, w])
+        return te.workload(conv(x, w, strides=[self.stride] * 2, pads=pads, **sizes, **blocks), [x, w])
 
 
 LAYERS = (
@@ -160,9 +164,10 @@ def main() -> int:
     target = host_target(1)
     arguments.folder.mkdir(parents=True, exist_ok=True)
     with open_log(arguments.folder / "luthier.db") as log:
-        for layer in LAYERS:
+        layers = [replace(layer, block=target.lanes()) for layer in LAYERS]
+        for layer in layers:
             search(layer, target, log, arguments)
-        results = [compare(layer, target, log, arguments) for layer in LAYERS]
+        results = [compare(layer, target, log, arguments) for layer in layers]
     print(report(results))
     write_json(arguments.json, {"environment": environment(target), "layers": results})
     return 0

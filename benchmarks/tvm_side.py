@@ -4,7 +4,7 @@
     python tvm_side.py time LAYER FOLDER              build the best record; answer each line of input with a time
 
 LAYER is the JSON of :class:`.against_tvm.Layer`. Convolutions are given to TVM as its own x86 backend has them:
-channels in blocks of 16, weights packed by output and input block.
+channels in blocks as wide as a vector, weights packed by output and input block.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from tvm import te
 from tvm.s_tir import meta_schedule as ms
 
 TARGET = {"kind": "llvm", "mcpu": "native", "num-cores": 1}
-BLOCK = 16
 
 
 def target():
@@ -45,22 +44,23 @@ def workload(layer):
         r = te.reduce_axis((0, k), "r")
         y = te.compute((m, n), lambda i, j: te.sum(a[i, r] * b[r, j], r), "y")
         return te.create_prim_func([a, b, y]), [(m, k), (k, n), (m, n)]
-    c, o, size, kernel, stride = (layer[key] for key in ("channels", "outputs", "size", "kernel", "stride"))
+    names = ("channels", "outputs", "size", "kernel", "stride", "block")
+    c, o, size, kernel, stride, block = (layer[name] for name in names)
     pad = kernel // 2
     out = (size + 2 * pad - kernel) // stride + 1
-    x = te.placeholder((1, c // BLOCK, size, size, BLOCK), name="x")
-    w = te.placeholder((o // BLOCK, c // BLOCK, kernel, kernel, BLOCK, BLOCK), name="w")
+    x = te.placeholder((1, c // block, size, size, block), name="x")
+    w = te.placeholder((o // block, c // block, kernel, kernel, block, block), name="w")
     padded = x
     if pad:
         inside = lambda h, v: tvm.tirx.all(h >= pad, h < size + pad, v >= pad, v < size + pad)  # noqa: E731
         padded = te.compute(
-            (1, c // BLOCK, size + 2 * pad, size + 2 * pad, BLOCK),
+            (1, c // block, size + 2 * pad, size + 2 * pad, block),
             lambda n, co, h, v, ci: te.if_then_else(inside(h, v), x[n, co, h - pad, v - pad, ci], 0.0),
             "padded",
         )
-    rc, rh, rv, ri = (te.reduce_axis((0, e)) for e in (c // BLOCK, kernel, kernel, BLOCK))
+    rc, rh, rv, ri = (te.reduce_axis((0, e)) for e in (c // block, kernel, kernel, block))
     y = te.compute(
-        (1, o // BLOCK, out, out, BLOCK),
+        (1, o // block, out, out, block),
         lambda n, oo, h, v, oi: te.sum(
             padded[n, rc, h * stride + rh, v * stride + rv, ri] * w[oo, rc, rh, rv, ri, oi], [rc, rh, rv, ri]
         ),
