@@ -197,6 +197,8 @@ class Bench:
         )  # fmt: skip
         outcome = self._time(task, job) if chosen else Answer(Timings(()))
         if isinstance(outcome, Failure):
+            if len(chosen) > 1:  # one of them is to blame, and the others are not
+                return [*results, *(result for c, _ in chosen for result in self.compare(task, [c]))]
             return [*results, *(failed(task, c, outcome, Status.RUN_ERROR, "the run", b.build_s) for c, b in chosen)]
         for (c, b), run_s in zip(chosen, outcome.value.candidates, strict=True):
             values: dict[str, Any] = {"compile_s": b.build_s, "cold": cold}
@@ -244,7 +246,7 @@ class Bench:
             outcome = self.runner.call(task.key, state.data, load, self.limits.run_s)
         if isinstance(outcome, Failure):
             return self._again(task, job, outcome)
-        limit_s = self._limit_s(state, len(job.candidates))
+        limit_s = self._limit_s(state, job)
         with self._quiet():
             outcome = self.runner.call(task.key, state.data, job, limit_s)
         return self._again(task, job, outcome) if isinstance(outcome, Failure) else outcome
@@ -255,7 +257,7 @@ class Bench:
             return failure
         state = self.state(task)
         with self._quiet():
-            return self.runner.call(task.key, state.data, job, self._limit_s(state, 1))
+            return self.runner.call(task.key, state.data, job, self._limit_s(state, job))
 
     @contextmanager
     def _quiet(self) -> Iterator[None]:
@@ -267,11 +269,14 @@ class Bench:
                 resting.enter_context(builder.paused())
             yield
 
-    def _limit_s(self, state: TaskState, candidates: int) -> float:
-        """How long candidates may run: no use in waiting for what is a hundred times slower than the best."""
-        known = math.isfinite(state.best_s)
-        one_s = min(self.limits.run_s, self.limits.race_s + 100 * state.best_s) if known else self.limits.run_s
-        return one_s * (1.0 + 0.25 * (candidates - 1))
+    def _limit_s(self, state: TaskState, job: TimeJob) -> float:
+        """How long a job may run: no use in waiting for what is a hundred times slower than the best; but as many
+        samples as are taken of each of its candidates, a run to warm up before each, are no fault of theirs."""
+        others = len(job.candidates) - 1
+        if not math.isfinite(state.best_s):
+            return self.limits.run_s * (1.0 + 0.25 * others)
+        one_s = min(self.limits.run_s, self.limits.race_s + 100 * state.best_s)
+        return one_s * (1.0 + 0.25 * others) + 4 * job.min_samples * (1 + others) * state.best_s
 
     # ------------------------------------------------------------------ checking
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter, deque
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,9 +25,9 @@ from luthier.schedule.decide import Default
 from luthier.tuner.bench import KEPT_BUILDS, MOST_CHANGE, Bench, TaskState
 from luthier.tuner.candidate import Candidate
 from luthier.tuner.cpu import Cores
-from luthier.tuner.jobs import Built, Timings
+from luthier.tuner.jobs import Built, TimeJob, Timings
 from luthier.tuner.measure import Limits, Measurer
-from luthier.tuner.process import Answer
+from luthier.tuner.process import Answer, Failure
 from luthier.tuner.record import Status
 
 FAULTS = str(Path(__file__).parent / "faults")
@@ -119,6 +120,39 @@ def test_what_a_comparison_has_built_is_kept(tiny, host, monkeypatch):
     for _ in range(2):
         assert len(bench.compare(tiny, finalists)) == 3
     assert len(built) == 3
+
+
+def test_one_of_a_comparison_that_fails_takes_no_other_with_it(tiny, host, monkeypatch):
+    bench, usual = NoisyBench(host), NoisyBench._time
+    built = {n: Built((), (), None, 1.0 + n) for n in range(4)}
+    monkeypatch.setattr(bench, "_rebuilt", lambda task, c: built[c.decisions["n"]])
+
+    def time(task, job):
+        bad = any(b is built[2] for b in job.candidates)
+        return Failure(Status.CRASHED, "was killed by SIGSEGV") if bad else usual(bench, task, job)
+
+    monkeypatch.setattr(bench, "_time", time)
+    results = bench.compare(tiny, [Candidate({"n": n}, None, "", trial=n) for n in range(4)])
+    assert {r.candidate.trial: r.status for r in results} == {
+        n: Status.CRASHED if n == 2 else Status.OK for n in range(4)
+    }
+
+
+def test_a_comparison_of_slow_candidates_has_the_time_it_takes(tiny, host):
+    bench = Bench(host, Limits(), Cores(2), None, None)
+    bench.state(tiny).set_best(0.3)
+    job = TimeJob(tuple(Built((), (), None, 1.0) for _ in range(5)), min_samples=15)
+    assert bench._limit_s(bench.state(tiny), job) > 5 * 2 * 15 * 0.3 * 1.5
+
+
+def test_a_slow_build_of_one_task_holds_up_no_other(matmul, tiny):
+    measurer = Measurer.__new__(Measurer)
+    measurer.group, measurer._building = 2, Counter({matmul.key: 1})
+    jobs = [(t, Candidate({"n": n}), None) for n, t in enumerate((matmul, tiny, tiny, tiny))]
+    measurer._built = deque(jobs)
+    assert measurer._group() == jobs[1:3]
+    measurer._building.clear()
+    assert measurer._group() == jobs[:1]
 
 
 def test_the_default_and_the_fastest_are_kept_as_they_were_built(tiny, host):
