@@ -13,7 +13,7 @@ best is compared with the reference's result first.
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Sequence
 from queue import Empty, Queue
 from typing import Any
@@ -195,7 +195,7 @@ class Measurer(AbstractMeasurer):
             generation, jobs = batch
             try:
                 self._build(worker, generation, jobs)
-            except TuningError as e:
+            except Exception as e:  # else who waits for a result would wait for ever
                 self._results.put((generation, e))
                 return
 
@@ -245,11 +245,13 @@ class Measurer(AbstractMeasurer):
         self._runner.start()
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._closed or bool(self._comparisons) or self._group_is_ready())
+                self._changed.wait_for(lambda: self._closed or bool(self._comparisons) or bool(self._group()))
                 if self._closed:
                     return
                 comparison = self._comparisons.popleft() if self._comparisons else None
-                generation, group = self._generation, [] if comparison else self._take_group()
+                generation, group = self._generation, [] if comparison else self._group()
+                for job in group:
+                    self._built.remove(job)
             try:
                 if comparison is not None:
                     task, candidates, answers = comparison
@@ -258,24 +260,18 @@ class Measurer(AbstractMeasurer):
                 else:
                     for result in self._bench.measure(group):
                         self._results.put((generation, result))
-            except TuningError as e:
+            except Exception as e:
                 self._results.put((generation, e))
                 if comparison is not None:
                     comparison[2].put(e)
                 return
 
-    def _group_is_ready(self) -> bool:
-        """Whether the builds that wait are worth a measurement: a whole group, or all that will come for now."""
-        if not self._built:
-            return False
-        task = self._built[0][0]
-        waiting = sum(t is task for t, _, _ in self._built)
-        return waiting >= self.group or not self._building[task.key]
-
-    def _take_group(self) -> list[BuiltJob]:
-        """Up to ``group`` builds of one task, from those that wait."""
-        task = self._built[0][0]
-        group = [job for job in self._built if job[0] is task][: self.group]
-        for job in group:
-            self._built.remove(job)
-        return group
+    def _group(self) -> list[BuiltJob]:
+        """Builds of one task that are worth a measurement: a whole group, or all that will come for now."""
+        by_task: dict[int, list[BuiltJob]] = defaultdict(list)
+        for job in self._built:
+            by_task[id(job[0])].append(job)
+        for jobs in by_task.values():
+            if len(jobs) >= self.group or not self._building[jobs[0][0].key]:
+                return jobs[: self.group]
+        return []

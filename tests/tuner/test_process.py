@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
 import signal
@@ -214,6 +215,15 @@ def test_a_worker_that_cannot_start_is_an_error_with_its_reason(monkeypatch, rol
     monkeypatch.setenv("PYTHONPATH", FAULTS)
     with pytest.raises(TuningError, match=r"cannot be made|no_such_module"):
         call(Worker(role), "echo", 1)
+
+
+def test_a_system_without_room_for_a_worker_is_an_error(monkeypatch):
+    def full(*args, **options):
+        raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("luthier.tuner.process.subprocess.Popen", full)
+    with pytest.raises(TuningError, match="cannot be started: Resource temporarily unavailable; end other programs"):
+        call(Worker("echo_roles:Echo"), "echo", 1)
 
 
 def test_kill_from_outside_is_taken_for_lack_of_memory(worker):
