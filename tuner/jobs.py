@@ -91,7 +91,7 @@ class TimeJob:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """Seconds per run: for each candidate of a :class:`TimeJob`, and its incumbent (none where no one contended)."""
+    """Seconds per run: for each candidate of a :class:`TimeJob`, and its incumbent if there is one."""
 
     candidates: tuple[tuple[float, ...], ...]
     incumbent: tuple[float, ...] = ()

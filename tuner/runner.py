@@ -187,7 +187,8 @@ def time_candidates(candidates: list[_Loaded], incumbent: _Loaded | None, job: T
         if contenders:
             _in_turns([*contenders, *against], job)
         return Timings(
-            tuple(tuple(p.timings or [p.estimate_s]) for p in plans), tuple(t for p in against for t in p.timings)
+            tuple(tuple(p.timings or [p.estimate_s]) for p in plans),
+            tuple(t for p in against for t in p.timings or [p.estimate_s]),
         )
     finally:
         gc.enable()
