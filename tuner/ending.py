@@ -73,17 +73,18 @@ class Ending:
             self.note = "The budget is too short to measure the whole model too."
             return
         self.measurer.close()  # its processes must not be in the way
-        self.times = self.model.run(self.log, deadline, self.clock, self._keep_defaults)
+        known = {t.task.key: self.log.identities(t.task.key, self.target) for t in self.scheduler.tasks}
+
+        def keep(keys: set[str]) -> None:
+            defaults = [(t.task, t.default) for t in self.scheduler.tasks if t.task.key in keys]
+            with shielded():
+                keep_defaults(self.log, defaults, self.target, known)
+
+        self.times = self.model.run(self.log, deadline, self.clock, keep)
         with shielded():
             self.log.add_model_run(self.times.record(self.model, trials, self.clock() - self.start))
             if self.times.kept == "default":
-                self._keep_defaults({t.task.key for t in self.scheduler.tasks})
-
-    def _keep_defaults(self, keys: set[str]) -> None:
-        with shielded():
-            keep_defaults(
-                self.log, [(t.task, t.default) for t in self.scheduler.tasks if t.task.key in keys], self.target
-            )
+                keep(set(known))
 
     def _settle(self, state: TaskProgress, timeout_s: float | None) -> None:
         settled = settle(state.task, state.default, self.log, self.target, self.measurer, timeout_s)

@@ -10,7 +10,7 @@ the winner is marked as not verified, with the reason as its error.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..target import Target
@@ -74,6 +74,7 @@ def settle(
     timeout_s: float | None,
 ) -> Settled | None:
     """Decide what a task's schedule is, and make the log say so. None where there is nothing to decide, or no time."""
+    there = log.identities(task.key, target)
     latest: dict[str, MeasureResult] = {}
     beside: dict[str, MeasureResult | None] = {}  # the default as it was in the same rounds
     for _ in range(MOST_ROUNDS):
@@ -100,9 +101,11 @@ def settle(
     ours, other = _timed(good, default), beside[fastest.candidate.hash]
     stays = other is not None and not clearly_faster(fastest, other)
     winner = ours if ours is not None and stays else fastest
-    reason = "no faster than the default schedule beyond noise" if winner is ours else "slower when measured again"
+    reason = (
+        "no faster than the default schedule beyond noise" if winner is ours else "not the best when measured again"
+    )
     with shielded():
-        demote(log, task, target, min(winner.run_s), winner.candidate.hash, reason)
+        demote(log, task, target, min(winner.run_s), winner.candidate.hash, reason, there)
     default_s = math.inf if ours is None else min(ours.run_s)
     return Settled(min(winner.run_s), default_s, winner.noise, winner is ours)
 
@@ -128,6 +131,8 @@ def _note(log: Database, target: Target, results: Sequence[MeasureResult]) -> No
     known = {r.decisions_hash: r for r in log.records(results[0].task.key, target)}
     for result in results:
         old = known.get(result.candidate.hash)
+        if old is not None and old.ok and result.status is Status.RUN_ERROR:
+            continue  # no fault of the schedule's: the reference was not to be had, say
         search, seed, predicted = (old.search, old.seed, old.predicted) if old is not None else ("", 0, None)
         record = make_record(result, target, search, seed, predicted=predicted, cold=result.cold)
         log.add(record, replace=True)
@@ -139,25 +144,32 @@ def clearly_faster(a: MeasureResult, b: MeasureResult) -> bool:
     return gains and mostly_less(a.run_s, b.run_s, DEVIATIONS)
 
 
-def demote(log: Database, task: TuningTask, target: Target, best_s: float, winner: str, reason: str) -> int:
+def demote(
+    log: Database, task: TuningTask, target: Target, best_s: float, winner: str, reason: str, known: Container[str]
+) -> int:
     """Mark the records that a look-up would prefer to ``winner`` (a decisions hash) as not verified; returns how many.
 
-    Their timings stay, for the cost model.
+    Their timings stay, for the cost model. known: hashes of those that were there when it was decided: what another
+    session has added since, nobody has compared.
     """
-    faster = [
+    better = [
         r
         for r in list(log.records(task.key, target))
         if r.space == task.space_name and r.ok and r.verified and r.best_s <= best_s and r.decisions_hash != winner
     ]
+    faster = [r for r in better if r.decisions_hash in known]
     for r in faster:
         log.add(replace(r, verified=False, error=reason), replace=True)
     return len(faster)
 
 
-def keep_defaults(log: Database, tasks: Sequence[tuple[TuningTask, Candidate]], target: Target) -> int:
+def keep_defaults(
+    log: Database, tasks: Sequence[tuple[TuningTask, Candidate]], target: Target, known: Mapping[str, Container[str]]
+) -> int:
     """Make the default schedules those that a look-up finds; returns how many tasks that changed.
 
-    A task without a verified record of its default schedule is left alone.
+    A task without a verified record of its default schedule is left alone. known: by a task's key, the hashes of what
+    the log held when the model was built.
     """
     changed = 0
     for task, default in tasks:
@@ -165,5 +177,5 @@ def keep_defaults(log: Database, tasks: Sequence[tuple[TuningTask, Candidate]], 
         own = records.get(default.hash)
         if own is not None and own.ok and own.verified:
             reason = "slower than the default schedules inside the model"
-            changed += demote(log, task, target, own.best_s, own.decisions_hash, reason) > 0
+            changed += demote(log, task, target, own.best_s, own.decisions_hash, reason, known[task.key]) > 0
     return changed

@@ -145,6 +145,39 @@ def test_the_default_is_compared_in_its_own_rounds(matmul, host, some):
     assert not settled.kept_default and found(log, matmul, host) == second.hash
 
 
+def test_what_another_session_adds_meanwhile_is_left_alone(matmul, host, some):
+    """Nobody compared it with anything: it was not slower, and it stays what a look-up finds."""
+    log = MemoryDatabase()
+    default, ours, theirs, _ = some
+    fill(log, matmul, host, [default, ours], [1.0, 0.9])
+    known = {matmul.key: log.identities(matmul.key, host)}
+
+    class Meanwhile(Again):
+        def compare(self, task, candidates, timeout_s=None):
+            fill(log, matmul, host, [theirs], [0.5])
+            return super().compare(task, [c for c in candidates if c.hash != theirs.hash])
+
+    settle(matmul, default, log, host, Meanwhile({default.hash: (1.0,) * 9, ours.hash: (0.9,) * 9}), None)
+    assert found(log, matmul, host) == theirs.hash
+    keep_defaults(log, [(matmul, default)], host, known)
+    assert found(log, matmul, host) == theirs.hash
+    assert not next(r for r in log.records() if r.decisions_hash == ours.hash).verified
+
+
+def test_a_result_that_could_not_be_checked_again_is_not_forgotten(matmul, host, some):
+    log = MemoryDatabase()
+    default, good, *_ = some
+    fill(log, matmul, host, [default, good], [1.0, 0.9])
+    before = list(log.records())
+
+    class Unchecked(Again):
+        def compare(self, task, candidates, timeout_s=None):
+            return [MeasureResult(task, c, Status.RUN_ERROR, error="not verified") for c in candidates]
+
+    assert settle(matmul, default, log, host, Unchecked({}), None) is None
+    assert list(log.records()) == before
+
+
 def test_a_default_that_fails_cannot_stay(matmul, host, some):
     log = MemoryDatabase()
     default, good, *_ = some
@@ -195,6 +228,7 @@ def test_defaults_are_kept_where_the_model_is_slower_with_the_log(matmul, tiny, 
     log = MemoryDatabase()
     fill(log, matmul, host, some, [1.0, 0.9, 0.8, 1.2])
     other = replace(tiny, space=None)
-    assert keep_defaults(log, [(matmul, some[0]), (other, Candidate({}))], host) == 1
+    known = {matmul.key: log.identities(matmul.key, host)}
+    assert keep_defaults(log, [(matmul, some[0]), (other, Candidate({}))], host, known) == 1
     assert found(log, matmul, host) == some[0].hash
     assert sorted(r.best_s for r in log.records() if r.verified) == [1.0, 1.2]
