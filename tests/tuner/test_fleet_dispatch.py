@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,7 +19,7 @@ from luthier.tuner.candidate import Candidate
 from luthier.tuner.database import MemoryDatabase
 from luthier.tuner.fleet import FleetMeasurer, choose_target, connect, dispatch, misfit, remote
 from luthier.tuner.fleet.dispatch import DEPTH, Patience
-from luthier.tuner.fleet.messages import IDENTITY, Exchange, Greeting, Outcome
+from luthier.tuner.fleet.messages import IDENTITY, Exchange, Greeting, Order, Outcome
 from luthier.tuner.history import make_record
 from luthier.tuner.measurer import MeasurerLost
 from luthier.tuner.record import Status
@@ -59,6 +60,18 @@ class FakeWorker:
 
     def outcome(self, order, run_s=1e-3, verified=False):
         return Outcome(order.ticket, {"status": Status.OK, "run_s": (run_s,), "verified": verified})
+
+
+def test_a_default_is_one_on_a_worker_too(tiny, host):
+    """Whatever number the session gives it among all its candidates."""
+    asked = []
+    engagement = remote._Engagement.__new__(remote._Engagement)
+    engagement._tasks = {"a": tiny}
+    engagement.measurer = SimpleNamespace(submit=lambda task, candidate: asked.append(candidate))
+    engagement._submit([Order(41, "a", {"n": 1}, None, trial=0), Order(42, "a", {"n": 2}, None, trial=7)], False)
+    assert [c.trial for c in asked] == [0, 7]
+    results = [MeasureResult(tiny, c, Status.OK, (1.0,)) for c in asked]
+    assert [remote._outcome(r).ticket for r in results] == [41, 42]
 
 
 class FakeScheduler:

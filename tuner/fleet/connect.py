@@ -120,7 +120,10 @@ def survey(url: str, timeout_s: float | None = None) -> Roster:
 
 async def _survey(url: str, timeout_s: float) -> Roster:
     async with connected(url, timeout_s) as client:
-        addresses = sorted(await asyncio.wait_for(client.nthreads(), CONNECT_S))
+        try:
+            addresses = sorted(await asyncio.wait_for(client.nthreads(), CONNECT_S))
+        except TimeoutError:
+            raise TuningError(f"the scheduler at {url} does not answer; start it again") from None
         answers = await asyncio.gather(*(greet(client, a) for a in addresses), return_exceptions=True)
     workers: dict[str, Greeting] = {}
     refused: dict[str, str] = {}

@@ -166,7 +166,7 @@ class Dispatcher:
                     self._reasons.pop(self.url, None)
                     await self._watch(client)
             except (TuningError, OSError) as error:
-                lost = f"the scheduler at {self.url} was lost ({error or 'no answer'})"
+                lost = f"the scheduler at {self.url} was lost ({str(error) or 'no answer'})"
                 self._remark(self.url, str(error) if isinstance(error, TuningError) else lost)
                 if self._is_over():
                     return

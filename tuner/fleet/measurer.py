@@ -157,7 +157,7 @@ class FleetMeasurer(AbstractMeasurer):
 
     def _order(self, task: TuningTask, candidate: Candidate, group: int | None = None) -> Order:
         trace = None if task.space is None else candidate.trace
-        return Order(next(self._tickets), _key(task), candidate.decisions, trace, group)
+        return Order(next(self._tickets), _key(task), candidate.decisions, trace, candidate.trial, group)
 
     def _packed(self, task: TuningTask) -> RemoteTask:
         key = _key(task)

@@ -43,6 +43,7 @@ class RemoteTask:
 class Order:
     """One candidate to measure; the ticket is the session's number for it.
 
+    trial  its number within the search of its task; 0 is the default schedule
     group  of a comparison: what has the same number is timed in turns, and answered together
     """
 
@@ -50,6 +51,7 @@ class Order:
     key: str
     decisions: Decisions
     trace: Mapping[str, Any] | None
+    trial: int = 0
     group: int | None = None
 
 

@@ -13,6 +13,7 @@ import platform
 import socket
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import groupby
 from pathlib import Path
@@ -134,7 +135,7 @@ class _Engagement:
         return results
 
     def _submit(self, orders: list[Order], together: bool) -> None:
-        jobs = [(self._tasks[o.key], Candidate(o.decisions, o.trace, trial=o.ticket)) for o in orders]
+        jobs = [(self._tasks[o.key], _Ordered(o.decisions, o.trace, trial=o.trial, ticket=o.ticket)) for o in orders]
         if together:
             self._comparing += 1
             task, candidates = jobs[0][0], [candidate for _, candidate in jobs]
@@ -143,7 +144,7 @@ class _Engagement:
         for job in jobs:
             self.measurer.submit(*job)
 
-    def _compare(self, task: TuningTask, candidates: list[Candidate]) -> None:
+    def _compare(self, task: TuningTask, candidates: Sequence[Candidate]) -> None:
         try:
             results = self.measurer.compare(task, candidates, COMPARE_S)
             self._compared.put(results or TuningError(f"a comparison took longer than {COMPARE_S:g} s"))
@@ -165,7 +166,7 @@ class _Engagement:
         if self._comparing:
             left_s = 0.0 if found else start + wait_s - time.monotonic()
             found += self._take_comparison(max(left_s, 0.0))
-        return [Outcome(r.candidate.trial, {name: getattr(r, name) for name in _PER_RESULT}) for r in found]
+        return [_outcome(r) for r in found]
 
     def _take_comparison(self, wait_s: float) -> list[MeasureResult]:
         try:
@@ -176,6 +177,18 @@ class _Engagement:
         if isinstance(compared, BaseException):
             raise compared
         return compared
+
+
+@dataclass(frozen=True, eq=False)
+class _Ordered(Candidate):
+    """A candidate with the session's number for it."""
+
+    ticket: int = -1
+
+
+def _outcome(result: MeasureResult) -> Outcome:
+    assert isinstance(result.candidate, _Ordered)
+    return Outcome(result.candidate.ticket, {name: getattr(result, name) for name in _PER_RESULT})
 
 
 def _task(sent: RemoteTask) -> TuningTask:
