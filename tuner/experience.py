@@ -31,7 +31,8 @@ _TARGET_FIELDS = frozenset(f.name for f in fields(Target))
 
 
 def samples_of(log: Database, target: Target, skip: Container[str] = (), most: int = MOST_SAMPLES) -> list[Sample]:
-    """Samples of the tasks in a log, but for those whose keys are in ``skip``, from the spaces that ship.
+    """Samples of the tasks in a log, but for this machine's of those whose keys are in ``skip``, from the spaces that
+    ship.
 
     Those of machines with other code are left out, and so are records that this version no longer understands. Of more
     than ``most``, every task keeps its fastest, and the others evenly over their times.
@@ -39,7 +40,7 @@ def samples_of(log: Database, target: Target, skip: Container[str] = (), most: i
     groups: dict[tuple[str, str], list[Record]] = defaultdict(list)
     wanted, own = target.fingerprint(), target_hash(target)
     for r in log.records():
-        if r.key not in skip and not r.space and same_code(r.target, wanted):
+        if (r.key not in skip or r.target_hash != own) and not r.space and same_code(r.target, wanted):
             groups[r.key, r.target_hash].append(r)
     share = max(2, most // max(len(groups), 1))
     samples: list[Sample] = []

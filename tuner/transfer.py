@@ -62,7 +62,8 @@ def transfer(
     log: Database, workload: Workload, target: Target, *, other_machines: bool
 ) -> tuple[Decisions | None, str]:
     """Decisions for ``workload`` from its nearest neighbour in the log, and where they are from; or None, and why."""
-    known = neighbours(log, workload, target, other_machines=other_machines)
+    near = neighbours(log, workload, target, other_machines=other_machines)
+    known = [n for n in near if n.task.key != workload.key]  # else it would be used as it is
     if not known:
         return None, "the log knows no task of its family"
     near = [n for n in known if n.distance <= FARTHEST]
@@ -110,17 +111,19 @@ def hints(log: Database, workload: Workload, target: Target, most: int = MOST_HI
 
 
 def neighbours(log: Database, workload: Workload, target: Target, *, other_machines: bool) -> list[Neighbour]:
-    """The tasks of the workload's family on machines that run the same code, nearest first."""
+    """The tasks of the workload's family on machines that run the same code, nearest first; of the workload itself,
+    those on other machines, or on this one with another number of threads."""
     own, wanted = family_of(workload.text), target.fingerprint()
     found = []
     for task in log.family(own.signature):
         other = family_of(task.workload)
         distance, other_size = own.distance(other), other.extents != own.extents
-        if task.key == workload.key or distance == float("inf"):
+        if distance == float("inf"):
             continue
         for machine in log.targets(task.key):
             if fingerprint_hash(machine) == fingerprint_hash(wanted):
-                found.append(Neighbour(task, machine, distance, other_size))
+                if task.key != workload.key:
+                    found.append(Neighbour(task, machine, distance, other_size))
             elif other_machines and same_code(machine, wanted):
                 further = distance + machine_distance(machine, wanted)
                 found.append(Neighbour(task, machine, further, other_size))

@@ -283,6 +283,10 @@ class TestHints:
         tiles = [made["tile"] for made in hints(log, product().workload, host)]
         assert [t for i, t in enumerate(tiles) if t not in tiles[:i]] == several[:3]
 
+    def test_the_task_itself_with_another_number_of_threads(self, log, host):
+        tuned(log, product(), host.with_threads(host.threads + 1), order=flip(product(), host))
+        assert hints(log, product().workload, host)[0]["order"] == flip(product(), host)
+
     def test_a_neighbour_of_which_only_the_default_was_measured_tells_nothing(self, log, host):
         log.add(record(product(24, 48, 96), host, changed={"order": flip(product(), host)}))
         assert hints(log, product().workload, host) == []
