@@ -67,7 +67,8 @@ def known_observations(task: TuningTask, target: Target, records: Sequence[Recor
     if len(chosen) > MOST_OBSERVATIONS:
         half = MOST_OBSERVATIONS // 2
         fastest = sorted(chosen, key=lambda r: r.best_s)[:half]
-        chosen = fastest + [r for r in chosen[-half:] if r not in fastest]
+        taken = set(map(id, fastest))
+        chosen = fastest + [r for r in chosen[-half:] if id(r) not in taken]
     observations = []
     for r in chosen:
         schedule = replay(task, target, r)

@@ -171,9 +171,15 @@ class Record:
         for name in ("created_at", "compile_s", "predicted", "noise"):
             if not math.isfinite(values.get(name) or 0.0):
                 raise LogError(f"field {name!r} is {values[name]!r}; it must be finite")
+        for name in ("seed", "trial"):
+            if not 0 <= values.get(name, 0) <= _MOST:
+                raise LogError(f"field {name!r} is {values[name]!r}; it must be from 0 to {_MOST}")
         values["target"] = machine_identity(values["target"])  # format 1 held more of it
         return Record(**values)
 
+
+_MOST = (1 << 63) - 1
+"""The largest whole number that a log can hold."""
 
 _FIELDS: dict[str, Any] = {
     "key": str,

@@ -88,7 +88,7 @@ class Searcher(ABC):
             self._started = True
             default = self.make(Default())
             if default is not None:
-                chosen.append(self._take(default))
+                chosen.append(self._take(default).but(trial=0))  # also where older records come before it
         if len(chosen) < n:
             for candidate in self.generate(n - len(chosen)):
                 if self.is_new(candidate):

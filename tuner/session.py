@@ -14,6 +14,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -43,6 +44,10 @@ from .whole_model import ModelCheck
 BATCH, LEAST_BATCH, BATCH_S = 16, 4, 4.0
 """Candidates of a task that are proposed at once, and how long they should take: while those of one task that take
 seconds to compile fill the builders, all other tasks wait."""
+
+
+MOST_SEED = (1 << 63) - 1
+"""What a log can hold."""
 
 
 def tune(
@@ -84,11 +89,15 @@ def tune(
     for name, value in (("budget_s", budget_s), ("trials", trials)):
         if value is not None and not value > 0:
             raise TuningError(f"tune: {name}={value} must be positive")
+    if not 0 <= seed <= MOST_SEED:
+        raise TuningError(f"tune: seed={seed} must be from 0 to {MOST_SEED}")
     start = clock()
     chosen = tuning_tasks(tasks, pattern)
     ranking = make_cost_model(cost_model, seed, target)
     with measurer or Measurer(target) as measurer, Progress(progress, budget_s, trials) as shown, collecting_seldom():
-        states = [_start(t, log, target, search, ranking, seed) for t in chosen]
+        known: list[Sample] = []
+        states = [_start(t, log, target, search, ranking, seed, known) for t in chosen]
+        ranking.update(known)
         scheduler = TaskScheduler(states, target, stop_below)
         session = _Session(log, target, measurer, ranking, scheduler, shown, search, seed, model, clock, start)
         session.ending.note = note
@@ -110,11 +119,13 @@ def tune_workload(
     return tune([TuningTask(workload, name, 1, space)], log=log, target=target, **options)
 
 
-def _start(task: TuningTask, log: Database, target: Target, search: str, model: CostModel, seed: int) -> TaskProgress:
-    """Set a task up with what the log knows of it."""
+def _start(
+    task: TuningTask, log: Database, target: Target, search: str, model: CostModel, seed: int, samples: list[Sample]
+) -> TaskProgress:
+    """Set a task up with what the log knows of it; ``samples`` gets what the cost model can learn from that."""
     records = [r for r in log.records(task.key, target) if r.space == task.space_name]
     known = known_observations(task, target, records)
-    model.update([Sample(task.key, o.candidate.features, o.run_s) for o in known if o.candidate.features is not None])
+    samples += [Sample(task.key, o.candidate.features, o.run_s) for o in known if o.candidate.features is not None]
     context = SearchContext(task, target, seed, model, {r.decisions_hash for r in records}, known)
     if not task.space:
         context.hints = partial(hints, log, task.workload, target)
@@ -172,10 +183,13 @@ class _Session:
         try:
             stopped = self._loop(deadline, trials)
             with shielded():
+                self._note_what_is_there()
                 self.measurer.drop_pending()
             self.ending.run(deadline, sum(self.done.values()))
         except KeyboardInterrupt:
             stopped = "interrupted"
+            with shielded(), suppress(TuningError):
+                self._note_what_is_there()
         except MeasurerLost as lost:
             warnings.warn(f"{lost} -- what was measured is in the log", RuntimeWarning, stacklevel=3)
             stopped = "lost"
@@ -217,6 +231,11 @@ class _Session:
         for c in candidates:
             self.measurer.submit(state.task, c)
         return len(candidates)
+
+    def _note_what_is_there(self) -> None:
+        """Record what was measured and not asked for yet; nothing is waited for."""
+        while (result := self.measurer.next_result(0.0)) is not None:
+            self._observe(result)
 
     def _observe(self, result: MeasureResult) -> None:
         state, candidate = self.states[id(result.task)], result.candidate

@@ -65,7 +65,8 @@ def tuning_tasks(tasks: Iterable[ModelTask | TuningTask], pattern: str | None = 
     all_tasks = list(tasks)
     total = sum(p.size_bytes * t.uses for t in all_tasks for p in t.workload.inputs if p.constant)
     for t in all_tasks:
-        task = TuningTask(t.workload, t.name, t.uses, getattr(t, "space", None), total)
+        known_bytes = getattr(t, "constants_bytes", 0)  # of more tasks than these, where some were chosen before
+        task = TuningTask(t.workload, t.name, t.uses, getattr(t, "space", None), max(total, known_bytes))
         names.append(task.name)
         if pattern is not None and not (fnmatchcase(task.name, pattern) or fnmatchcase(task.key, pattern)):
             continue

@@ -56,7 +56,7 @@ class FakeMeasurer(AbstractMeasurer):
         self._waiting.append((task, candidate))
 
     def next_result(self, timeout_s=None):
-        if not self._waiting:
+        if not self._waiting or timeout_s == 0.0:
             return None
         task, candidate = self._waiting.pop(0)
         status, run_s = self.outcome(candidate)
@@ -135,6 +135,27 @@ class TestLoop:
         assert len(list(log.records())) == 40
         assert [c.trial for c in second.submitted] == list(range(20, 40))
         assert report.tasks[0].default_s < math.inf  # known from the first session
+
+    @pytest.mark.parametrize("interrupted", [False, True])
+    def test_what_was_measured_by_the_end_is_noted(self, matmul, host, interrupted):
+        class Late(FakeMeasurer):
+            asked = 0
+
+            def next_result(self, timeout_s=None):
+                if timeout_s == 0.0:
+                    return super().next_result()
+                self.asked += 1
+                if self.asked < 4:
+                    return super().next_result()
+                if interrupted:
+                    raise KeyboardInterrupt
+                clock.now += 1000.0
+                return None
+
+        clock, log, measurer = Clock(), MemoryDatabase(), Late()
+        report = run([matmul], log, host, measurer, budget_s=60.0, clock=clock)
+        assert report.stopped == ("interrupted" if interrupted else "budget")
+        assert len(list(log.records())) == report.trials == len(measurer.submitted) > 4
 
     def test_failures_are_values(self, matmul, host):
         log = MemoryDatabase()
@@ -275,6 +296,12 @@ class TestLoop:
         run([matmul], MemoryDatabase(), host, progress=True)
         shown = capsys.readouterr().err
         assert re.search(r"20 of 20 trials, model \d+\.\d+ ms \(\d+\.\d+x\), 20 trials, \d+\.\d/s; now matmul", shown)
+
+
+def test_the_models_constants_are_those_of_all_tasks_whichever_are_chosen(matmul, tiny):
+    chosen = tuning_tasks([matmul, tiny], "matmul")
+    assert chosen[0].constants_bytes == tuning_tasks([matmul, tiny])[0].constants_bytes > 0
+    assert tuning_tasks([replace(chosen[0], constants_bytes=1 << 30)])[0].constants_bytes == 1 << 30
 
 
 def test_equal_tasks_are_added_up(matmul):
