@@ -20,7 +20,7 @@ from typing import NoReturn, TextIO, TypeAlias
 
 from . import __version__
 from .accuracy import ACCURACIES
-from .cli_values import count, duration, fraction, input_file, shape, with_negative_values
+from .cli_values import count, duration, fraction, input_file, seed, shape, with_negative_values
 from .errors import Error, InternalError
 
 INTERRUPTED = 130
@@ -166,7 +166,7 @@ def _add_tune(commands: Commands) -> None:
     parser.add_argument(
         "--cost-model", metavar="NAME", default="xgboost", help="what guides the search (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="makes proposals repeatable (default: 0)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="makes proposals repeatable (default: 0)")
     _add_explain(parser)
     fleet = parser.add_argument_group("which machine to tune for, and where to measure")
     fleet.add_argument(
@@ -218,7 +218,7 @@ def _add_run(commands: Commands) -> None:
         help="value of an input, or one FILE.npz with all of them (default: seeded random values)",
     )  # fmt: skip
     parser.add_argument("-o", "--output", metavar="FILE.npz", help="file to write the outputs to")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the random inputs (default: 0)")
+    parser.add_argument("--seed", type=seed, default=0, metavar="N", help="seed of the random inputs (default: 0)")
 
 
 def _add_bench(commands: Commands) -> None:

@@ -85,10 +85,9 @@ def log_stats(arguments: Namespace) -> None:
 
 def log_export(arguments: Namespace) -> None:
     """Write a log as JSON lines."""
-    target = output_path(arguments.output or str(Path(arguments.file).with_suffix(".jsonl")))
-    if same_file(target, arguments.file):
-        raise UsageError(f"--output {target}: is the log itself; give another name")
     with open_log(arguments.file, "r") as log:
+        path = arguments.output or Path(arguments.file).with_suffix(".jsonl")
+        target = output_path(path, reads=(arguments.file,))
         written = export_records(log, target)
     print(f"{target}: {written} records")
 

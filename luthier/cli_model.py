@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import zipfile
+import zlib
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +27,8 @@ Array = NDArray[Any]
 
 def build(arguments: Namespace) -> None:
     """Compile a model and save it as one file."""
-    target = output_path(arguments.output or f"{model_name(arguments.model)}.luthier")
+    reads = (arguments.model, arguments.log)
+    target = output_path(arguments.output or f"{model_name(arguments.model)}.luthier", reads=reads)
     executable = api.compile(
         arguments.model,
         log=arguments.log,
@@ -43,7 +45,8 @@ def build(arguments: Namespace) -> None:
 
 def run(arguments: Namespace) -> None:
     """Run a model once and print a line for each output; ``-o`` saves them."""
-    target = output_path(arguments.output) if arguments.output else None
+    reads = (arguments.model, arguments.log, *(path for _, path in arguments.input))
+    target = output_path(arguments.output, reads=reads) if arguments.output else None
     if target and target.suffix != ".npz":
         raise UsageError(f"--output {target}: the outputs are written as one .npz file; name it {target.stem}.npz")
     given = _read_inputs(arguments.input)
@@ -142,7 +145,7 @@ def _load(path: Path) -> Array | dict[str, Array]:
         raise InputError(
             f"{path}: cannot be read: {error.strerror or error}; give a file written by numpy.save"
         ) from None
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path}: is not a NumPy file of numbers ({error}); write it with numpy.save") from None
 
 

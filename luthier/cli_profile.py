@@ -31,7 +31,7 @@ def check_options(arguments: Namespace, peers: Sequence[type[Peer]]) -> bool:
             raise UsageError(f"{option}: is about a profile; add --profile")
     for option, path in (("--trace", arguments.trace), ("--json", arguments.json)):
         if path:
-            output_path(path, option)
+            output_path(path, option, (arguments.model, arguments.log))
     lacking = [p.name for p in peers if p.name not in PROFILERS]
     if wanted and lacking:
         raise UsageError(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import tempfile
 import time
 from argparse import Namespace
 from pathlib import Path
 
 from . import peak
-from .cli_values import UsageError, model_name, output_path, same_file, shapes_of
+from .cli_values import model_name, output_path, shape_options, shapes_of
 from .codegen.detect import host_target
 from .page.code import Rebuilt, rebuild
 from .page.collect import Report, gather
@@ -26,9 +27,7 @@ from .tuner.task import TuningTask
 def report(arguments: Namespace) -> None:
     """Write the page. Everything that can be refused is refused before the long part of the work."""
     log_path, model = Path(arguments.file), arguments.model
-    target_path = output_path(arguments.output or f"{log_path.stem}.html")
-    if same_file(target_path, log_path):
-        raise UsageError(f"--output {target_path}: is the log itself; give another name")
+    target_path = output_path(arguments.output or f"{log_path.stem}.html", reads=(log_path, model))
 
     def tasks_for(target: Target) -> list[TuningTask]:
         return model_tasks(model, target, shapes_of(arguments.shape), arguments.accuracy or "fast")
@@ -44,13 +43,20 @@ def report(arguments: Namespace) -> None:
             wanted_machine=arguments.target,
         )
     found.peaks = _peaks(found.target)
-    command = f"luthier report {log_path} --task KEY" + (f" --model {model}" if model else "")
+    command = f"luthier report {shlex.quote(str(log_path))} --task KEY -o task.html" + _options(arguments)
     page = render(found, _code(found, arguments.code), command, time.strftime("%Y-%m-%d %H:%M"))
     _write(target_path, page)
     print(
         f"{target_path}: {len(found.tasks)} tasks, {len(found.trials)} trials, {len(page.encode()) / 1e6:.1f} MB; "
         "open it in a browser"
     )
+
+
+def _options(arguments: Namespace) -> str:
+    """What makes another page be about the same tasks on the same machine."""
+    named = (("--model", arguments.model), ("--accuracy", arguments.accuracy), ("--target", arguments.target))
+    options = "".join(f" {option} {shlex.quote(value)}" for option, value in named if value)
+    return options + shape_options(shapes_of(arguments.shape))
 
 
 def _peaks(target: Target | None) -> Peaks | None:

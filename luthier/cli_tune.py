@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from argparse import Namespace
 from contextlib import ExitStack
@@ -11,7 +12,7 @@ from . import api
 from .accuracy import check_accuracy
 from .cli_fleet import fleet_measurer, fleet_target
 from .cli_model import explain_report
-from .cli_values import UsageError, model_name, output_path, shapes_of
+from .cli_values import UsageError, model_name, output_path, shape_options, shapes_of
 from .codegen.detect import NAMES
 from .target import Target
 from .tuner.cost_model import find_cost_model
@@ -45,8 +46,8 @@ def tune(arguments: Namespace) -> None:
     threads = f"{target.threads} thread{'s' * (target.threads != 1)}"
     print(f"{arguments.model}: {len(tasks)} tasks, {limit}, {threads} of {target.model or target.cpu}; log: {path}")
     with ExitStack() as stack:
-        log = stack.enter_context(open_patiently(path))
         measurer = stack.enter_context(fleet_measurer(arguments, target)) if arguments.workers else None
+        log = stack.enter_context(open_patiently(path))
         report = tune_tasks(
             tasks,
             log=log,
@@ -66,13 +67,13 @@ def tune(arguments: Namespace) -> None:
         raise KeyboardInterrupt
     if check is not None and check.report is not None:
         explain_report(arguments, check.report)
-    option = f" --accuracy {arguments.accuracy}" if arguments.accuracy else ""
+    option = shape_options(shapes) + (f" --accuracy {arguments.accuracy}" if arguments.accuracy else "")
     if target.name in NAMES[1:]:  # also one that the workers have chosen
         option += f" --target {target.name}"
     if check is None or arguments.threads:
         option += f" --threads {target.threads}"
     where = "Use it" if check is not None else "To use it on such a machine"
-    print(f"{where}: luthier build {arguments.model} --log {path}{option}")
+    print(f"{where}: luthier build {shlex.quote(arguments.model)} --log {shlex.quote(str(path))}{option}")
 
 
 def _target_here(arguments: Namespace) -> Target:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from .errors import Error
 
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
 MOST_THREADS = 4096
+MOST_SEED = (1 << 63) - 1
+"""What a log can hold."""
 
 
 class UsageError(Error):
@@ -34,6 +37,13 @@ def count(text: str) -> int:
     """A positive integer."""
     if not re.fullmatch(r"[0-9]+", text) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return int(text)
+
+
+def seed(text: str) -> int:
+    """A whole number that generators of random numbers and logs take."""
+    if not re.fullmatch(r"[0-9]+", text) or int(text) > MOST_SEED:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {MOST_SEED}")
     return int(text)
 
 
@@ -87,9 +97,21 @@ def shapes_of(pairs: list[tuple[str, tuple[int, ...]]]) -> dict[str, tuple[int, 
     return dict(pairs) or None
 
 
-def output_path(text: str | Path, option: str = "--output") -> Path:
-    """Check that a file can be created at ``text`` before the work for it begins."""
+def shape_options(shapes: Mapping[str, Sequence[int]] | None) -> str:
+    """The ``--shape`` options that :func:`shapes_of` collected, each with a space before it."""
+    texts = (f"{name}={','.join(map(str, dims))}" for name, dims in (shapes or {}).items())
+    return "".join(f" --shape {shlex.quote(text)}" for text in texts)
+
+
+def output_path(text: str | Path, option: str = "--output", reads: Iterable[str | Path | None] = ()) -> Path:
+    """Check that a file can be created at ``text`` before the work for it begins.
+
+    reads: files that the command reads; none of them is written over
+    """
     path = Path(text)
+    for other in reads:
+        if other and same_file(path, other):
+            raise UsageError(f"{option} {path}: is read by this command, and would be lost; give another name")
     if path.is_dir():
         raise UsageError(f"{option} {path}: is a directory; give a file name")
     if not path.parent.is_dir():

@@ -159,13 +159,14 @@ def choose_machine(log: Database, outlines: Sequence[Outline], wanted: str | Non
 
     wanted: the start of the fingerprint's hash, or a pattern for the CPU's name. Raises UsageError.
     """
-    counts = machines(outlines)
-    if not counts:
-        raise UsageError(f"{path}: the log holds no records; run luthier tune first")
     samples = {}
-    for name in counts:
+    for name in machines(outlines):
         key = next(o.key for o in outlines if o.target_hash == name)
-        samples[name] = next(iter(log.records(key, name)))
+        sample = next(iter(log.records(key, name)), None)
+        if sample is not None:  # else somebody has just pruned it
+            samples[name] = sample
+    if not samples:
+        raise UsageError(f"{path}: the log holds no records; run luthier tune first")
     names = [n for n in samples if wanted is None or _is_named(n, samples[n].target, wanted)]
     if not names:
         known = "; ".join(f"{n} ({describe(r.target)})" for n, r in samples.items())
@@ -236,7 +237,10 @@ def _view(
     best = log.best(key, machine_hash)
     if task is not None:
         return TaskView(key, name, max(task.uses, 1), trials, best, task.workload)
-    text = (best or next(iter(log.records(key, machine_hash)))).workload
+    record = best or next(iter(log.records(key, machine_hash)), None)
+    if record is None:
+        return TaskView(key, name, 1, trials, None, None, "its records were pruned meanwhile")
+    text = record.workload
     try:
         workload = parse_workload(text)
         if workload.key != key:

@@ -44,6 +44,8 @@ def test_help_loads_no_heavy_module():
         (["tune", "m.onnx", "--threads", "-1"], "positive whole number"),
         (["tune", "m.onnx", "--shape", "x"], "write data=1,3,224,224"),
         (["run", "m.onnx", "--input", "x.npy"], "write data=image.npy"),
+        (["tune", "m.onnx", "--seed", "-1"], "'-1' is not a whole number from 0"),
+        (["run", "m.onnx", "--seed", "9223372036854775808"], "is not a whole number from 0"),
         (["worker"], "required: dask://HOST:PORT"),
         (["worker", "dask://host", "--threads", "0"], "positive whole number"),
         (["show", "m.onnx"], "required: --task"),

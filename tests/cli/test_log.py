@@ -134,5 +134,5 @@ def test_a_bad_source_changes_nothing(luthier, make_log, tmp_path):
 
 def test_export_does_not_overwrite_its_log(luthier, make_log):
     path = make_log()
-    assert "is the log itself" in luthier("log", "export", path, "-o", path).complaint
+    assert "is read by this command" in luthier("log", "export", path, "-o", path).complaint
     assert "does not exist" in luthier("log", "export", path, "-o", "no/such/dir.jsonl").complaint

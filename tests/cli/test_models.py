@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shlex
 import sys
 
 import numpy as np
@@ -12,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from luthier import api
+from luthier.tuner.database import open_log
 
 
 @pytest.fixture
@@ -61,6 +63,20 @@ def test_build_and_run_the_artifact(luthier, tiny, image, tmp_path):
     assert "--shape" in luthier("run", "tiny.luthier", "--shape", "x=1,3,8,8").complaint
     assert "cannot read" in luthier("bench", "tiny.luthier", "--against", "onnxruntime").complaint
     assert "median" in luthier("bench", "tiny.luthier", "--rounds", 2).out
+
+
+def test_what_a_command_reads_is_not_written_over(luthier, tiny, tmp_path):
+    np.savez("all.npz", x=np.zeros((1, 3, 8, 8), np.float32))
+    open_log("tiny.tuning.db").close()
+    for command in (
+        ("build", tiny, "-o", tiny),
+        ("build", tiny, "--log", "tiny.tuning.db", "-o", "tiny.tuning.db"),
+        ("run", tiny, "--input", "all.npz", "-o", "all.npz"),
+        ("bench", tiny, "--profile", "--json", tiny),
+    ):
+        before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+        assert "is read by this command" in luthier(*command).complaint
+        assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize(
@@ -125,6 +141,13 @@ def test_open_dimensions_can_be_given(luthier, save_tiny):
     save_tiny("open.onnx", "batch")
     assert "float32[2, 5]" in luthier("run", "open.onnx", "--shape", "x=2,3,8,8").out
     assert "z" in luthier("run", "open.onnx", "--shape", "x=2,3,8,8", "--shape", "z=1").complaint
+
+
+def test_the_command_that_tuning_ends_with_works(luthier, save_tiny):
+    save_tiny("an open one.onnx", "batch")
+    out = luthier("tune", "an open one.onnx", "--shape", "x=2,3,8,8", "--trials", 1, "--threads", 1).out
+    command = shlex.split(out.splitlines()[-1].partition(": ")[2])
+    assert command[:2] == ["luthier", "build"] and "saved an open one.luthier" in luthier(*command[1:]).out
 
 
 def test_artifacts_that_cannot_be_loaded(luthier, tiny, tmp_path):

@@ -326,7 +326,7 @@ def test_requests_that_are_refused_write_nothing(luthier, make_log, tmp_path, mo
     assert "there is no such file" in luthier("report", "no.db").complaint
     assert "does not exist" in luthier("report", path, "-o", "no/page.html").complaint
     assert "is a directory" in luthier("report", path, "-o", tmp_path).complaint
-    assert "is the log itself" in luthier("report", path, "-o", path).complaint
+    assert "is read by this command" in luthier("report", path, "-o", path).complaint
     (tmp_path / "notes.txt").write_text("my notes")
     assert "not a Luthier log" in luthier("report", "notes.txt").complaint
     monkeypatch.setattr("os.access", lambda *a: False)

@@ -1,6 +1,7 @@
 """Text on the command line becomes values, or one clear message."""
 
 import argparse
+import shlex
 
 import pytest
 
@@ -13,7 +14,9 @@ from luthier.cli_values import (
     input_file,
     model_name,
     output_path,
+    seed,
     shape,
+    shape_options,
     shapes_of,
 )
 
@@ -83,6 +86,29 @@ def test_output_path(tmp_path):
         output_path(str(tmp_path))
     with pytest.raises(UsageError, match="does not exist; create it first"):
         output_path(str(tmp_path / "no" / "x.npz"))
+
+
+def test_an_output_is_written_over_nothing_that_is_read(tmp_path):
+    model, link = tmp_path / "net.onnx", tmp_path / "link"
+    model.touch()
+    link.symlink_to(model)
+    for path in (model, link):
+        with pytest.raises(UsageError, match="is read by this command"):
+            output_path(path, reads=(None, model))
+    assert output_path(tmp_path / "net.luthier", reads=(None, model)).name == "net.luthier"
+
+
+def test_shapes_are_written_as_they_are_read():
+    text = shape_options({"an image": (1, 3), "a$": (2,)})
+    assert [shape(word) for word in shlex.split(text)[1::2]] == [("an image", (1, 3)), ("a$", (2,))]
+    assert shape_options(None) == ""
+
+
+def test_seed():
+    assert (seed("0"), seed(str(2**63 - 1))) == (0, 2**63 - 1)
+    for text in ("-1", str(2**63), "x", ""):
+        with pytest.raises(argparse.ArgumentTypeError, match="is not a whole number from 0 to 9223372036854775807"):
+            seed(text)
 
 
 def test_model_name():
