@@ -73,6 +73,7 @@ class TaskState:
 
     data       the pickled workload
     best_s     time of the best verified candidate, incumbent: its code, if it was measured here
+    earlier    the best candidate of an earlier session, until it was built to be the incumbent
     anchor     the first incumbent, as a rule the default schedule, and its time: all noted times are relative to it. If
                each best were timed against the one before it, whose time is partly luck, they would sink from best to
                best; and a machine may run twice as fast for minutes as it did when a time was noted
@@ -85,6 +86,7 @@ class TaskState:
     data: bytes
     best_s: float = math.inf
     incumbent: Built | None = None
+    earlier: Candidate | None = None
     anchor: Built | None = None
     anchor_s: float = math.inf
     last_pace: float = 1.0
@@ -154,6 +156,7 @@ class Bench:
         Their times are what they would usually be, as far as the incumbent's now tell.
         """
         task, state = group[0][0], self.state(group[0][0])
+        self._bring_back(task, state)
         built = tuple(b for _, _, b in group)
         for _ in range(2):
             outcome = self._time(task, TimeJob(built, state.best_s, state.incumbent, cold=self._is_cold(task)))
@@ -204,6 +207,20 @@ class Bench:
             values: dict[str, Any] = {"compile_s": b.build_s, "cold": cold}
             results.append(MeasureResult(task, c, Status.OK, run_s, verified=True, **values))
         return results
+
+    def set_best(self, task: TuningTask, best_s: float, earlier: Candidate | None) -> None:
+        """Tell what an earlier session found: how fast the machine is now is seen by it, once it was built."""
+        state = self.state(task)
+        state.set_best(best_s)
+        state.earlier = earlier
+
+    def _bring_back(self, task: TuningTask, state: TaskState) -> None:
+        """Make an earlier session's best the incumbent. Where it cannot be built or run, its time alone counts."""
+        earlier, state.earlier = state.earlier, None
+        if earlier is not None and state.incumbent is None:
+            built = self._rebuilt(task, earlier)
+            if isinstance(built, Built) and isinstance(self._time(task, TimeJob((built,))), Answer):
+                state.set_best(state.best_s, built)
 
     def checks_from_the_start(self, task: TuningTask) -> bool:
         """Whether the first candidate that works will be the best one, and be checked."""
@@ -284,7 +301,7 @@ class Bench:
         """The result of a timed candidate; what seems the fastest so far is checked, and timed again."""
         state = self.state(task)
         values: dict[str, Any] = {"compile_s": built.build_s}
-        values["cold"] = self._is_cold(task) and len(run_s) > 1
+        values["cold"] = self._is_cold(task)
         state.keep(candidate, built, min(run_s))
         if min(run_s) >= (1.0 - WORTH_TRYING) * state.best_s:
             return MeasureResult(task, candidate, Status.OK, run_s, **values)

@@ -10,6 +10,7 @@ the winner is marked as not verified, with the reason as its error.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -73,7 +74,11 @@ def settle(
     measurer: AbstractMeasurer,
     timeout_s: float | None,
 ) -> Settled | None:
-    """Decide what a task's schedule is, and make the log say so. None where there is nothing to decide, or no time."""
+    """Decide what a task's schedule is, and make the log say so. None where there is nothing to decide, or no time.
+
+    timeout_s: for all rounds; what is known when it has passed decides
+    """
+    end = math.inf if timeout_s is None else time.monotonic() + timeout_s
     there = log.identities(task.key, target)
     latest: dict[str, MeasureResult] = {}
     beside: dict[str, MeasureResult | None] = {}  # the default as it was in the same rounds
@@ -81,12 +86,13 @@ def settle(
         # timings that were too good are gone after a round, and others may be the best now
         near = finalists(log, task, target, default, unchecked=not latest)
         new = [r for r in near if r.decisions_hash not in latest]
-        if not new:
+        left_s = end - time.monotonic()
+        if not new or left_s <= 0:
             break
         known = sorted((r for r in latest.values() if r.run_s), key=lambda r: min(r.run_s))[:1]
         again = [r.candidate for r in known if r.candidate.hash != default.hash]
         candidates = [default, *again, *(Candidate(r.decisions, r.trace, r.space, None, r.trial) for r in new)]
-        results = measurer.compare(task, candidates, timeout_s)
+        results = measurer.compare(task, candidates, None if timeout_s is None else left_s)
         if not results:
             break
         results = _at_pace(results, _timed(results, default), _timed(latest.values(), default))

@@ -103,9 +103,8 @@ class Measurer(AbstractMeasurer):
     def capacity(self) -> int:
         return max(16, 4 * (len(self._builders) + self.group))
 
-    def set_best(self, task: TuningTask, best_s: float) -> None:
-        """Tell what is already known: only a faster candidate is checked, a much slower one is sampled less."""
-        self._bench.state(task).set_best(best_s)
+    def set_best(self, task: TuningTask, best_s: float, earlier: Candidate | None = None) -> None:
+        self._bench.set_best(task, best_s, earlier)
 
     def submit(self, task: TuningTask, candidate: Candidate) -> None:
         """Queue a candidate. Raises TuningError after close."""

@@ -45,8 +45,11 @@ class AbstractMeasurer(ABC):
         return 16
 
     @abstractmethod
-    def set_best(self, task: TuningTask, best_s: float) -> None:
-        """Tell what is already known: only a faster candidate is checked, a much slower one is sampled less."""
+    def set_best(self, task: TuningTask, best_s: float, earlier: Candidate | None = None) -> None:
+        """Tell what is already known: only a faster candidate is checked, a much slower one is sampled less.
+
+        earlier: whose time that was; candidates are then timed beside it, as the machine may be slower than it was
+        """
 
     @abstractmethod
     def submit(self, task: TuningTask, candidate: Candidate) -> None:

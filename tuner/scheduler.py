@@ -40,6 +40,7 @@ class TaskProgress:
     compile_s  time that the trials of the history took to compile; of the default schedule and of the best one
     noise      relative spread of the best schedule's timings
     kept_default  whether the default schedule won the comparison at the end
+    earlier    the best candidate of earlier sessions
     """
 
     task: TuningTask
@@ -55,6 +56,7 @@ class TaskProgress:
     noise: float = 0.0
     kept_default: bool = False
     default: Candidate = field(default_factory=lambda: Candidate({}))
+    earlier: Candidate | None = None
 
     def add(self, run_s: float, verified: bool, compile_s: float = 0.0) -> bool:
         """Count one trial; returns whether it is the best so far."""

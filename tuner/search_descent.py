@@ -60,6 +60,15 @@ def steps(value: Json, options: Sequence[Json]) -> list[Json]:
 
 def neighbours(searcher: Searcher, decisions: Decisions) -> Iterator[Candidate]:
     """The new candidates that are one step from given decisions."""
+    for base, change in changes(searcher, decisions):
+        candidate = searcher.make(Around(base, change))
+        if candidate is not None:
+            yield candidate
+
+
+def changes(searcher: Searcher, decisions: Decisions) -> Iterator[tuple[Decisions, Decisions]]:
+    """All steps from given decisions, each with these as they are where they are complete; none where they are not
+    legal."""
     probe = Around(decisions)
     try:
         searcher.context.task.instantiate(probe, searcher.context.target)
@@ -67,9 +76,7 @@ def neighbours(searcher: Searcher, decisions: Decisions) -> Iterator[Candidate]:
         return
     for name, options in probe.options.items():
         for value in steps(probe.decisions[name], options):
-            candidate = searcher.make(Around(probe.decisions, {name: value}))
-            if candidate is not None:
-                yield candidate
+            yield probe.decisions, {name: value}
 
 
 @SEARCHERS.register("descent")
@@ -79,8 +86,6 @@ class DescentSearch(Searcher):
     def __init__(self, context: SearchContext) -> None:
         super().__init__(context)
         self._best: list[Observation] = []
-        self._waiting: dict[str, Candidate] = {}
-        self._expanded: set[str] = set()
         self.observe(context.known)
 
     def observe(self, results: Sequence[Observation]) -> None:
@@ -90,7 +95,7 @@ class DescentSearch(Searcher):
     def generate(self, n: int) -> Iterable[Candidate]:
         """Yield neighbours of the best, then of the next best, then neighbours of neighbours, then random ones."""
         yield from self._around([o.candidate.decisions for o in self._best[:CENTRES]] or [self._default()])
-        two_away = [c.decisions for o in self._best[:1] for c in self._steps_from(o.candidate.decisions)]
+        two_away = [base | change for o in self._best[:1] for base, change in changes(self, o.candidate.decisions)]
         self.rng.shuffle(two_away)
         yield from self._around(two_away[:n])
         yield from draws(self)
@@ -105,14 +110,6 @@ class DescentSearch(Searcher):
             else:
                 self.rng.shuffle(found)
             yield from (c for c in found if self.is_new(c))
-
-    def _steps_from(self, decisions: Decisions) -> Iterator[Candidate]:
-        """All that is one step away, measured or not; only the decisions matter."""
-        probe = Around(decisions)
-        self.context.task.instantiate(probe, self.context.target)
-        for name, options in probe.options.items():
-            for value in steps(probe.decisions[name], options):
-                yield Candidate({**probe.decisions, name: value})
 
     def _default(self) -> Decisions:
         return self.context.task.instantiate(Default(), self.context.target).decisions

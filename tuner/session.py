@@ -134,7 +134,9 @@ def _start(
     state.submitted = len(records)
     for r in records:
         # a time that can no longer be had is not one to beat
-        state.add(r.best_s, r.verified and r.best_s < state.best_s and replay(task, target, r) is not None, r.compile_s)
+        better = r.verified and r.best_s < state.best_s and replay(task, target, r) is not None
+        if state.add(r.best_s, better, r.compile_s):
+            state.earlier = Candidate(r.decisions, r.trace, r.space, None, r.trial)
     try:
         schedule = task.instantiate(Default(), target)
     except ScheduleError as e:
@@ -179,7 +181,7 @@ class _Session:
     def run(self, budget_s: float | None, trials: int | None) -> TuneReport:
         deadline = self.start + (math.inf if budget_s is None else budget_s)
         for state in self.scheduler.tasks:
-            self.measurer.set_best(state.task, state.best_s)
+            self.measurer.set_best(state.task, state.best_s, state.earlier)
         try:
             stopped = self._loop(deadline, trials)
             with shielded():

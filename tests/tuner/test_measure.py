@@ -113,6 +113,30 @@ def test_two_threads_on_one_core_for_minutes_change_no_order(tiny, host, slowdow
     assert 0.9 * default_s < state.best_s < 1.1 * default_s and state.incumbent.build_s == 1.0
 
 
+@pytest.mark.parametrize("slowdown", [1.0, 1.9])
+def test_a_later_session_sees_how_fast_the_machine_is_by_the_earlier_best(tiny, host, monkeypatch, slowdown):
+    bench = NoisyBench(host)
+    bench.slowdown = slowdown
+    monkeypatch.setattr(bench, "call_build", lambda *job: Answer(Built((), (), None, 1.0)))
+    bench.set_best(tiny, 1.0, Candidate({"n": 0}))
+    assert 0.8 < min(bench.times_of(tiny, 0.9, 4, 1)) < 1.1 / (1 - WANDER)
+    assert bench.state(tiny).anchor.build_s == 1.0 and bench.state(tiny).anchor_s == 1.0
+
+
+def test_an_earlier_best_that_does_no_longer_run_harms_nobody(tiny, host, monkeypatch):
+    bench = NoisyBench(host)
+    monkeypatch.setattr(bench, "_rebuilt", lambda task, c: Built((), (), None, 13.0))
+    usual = bench._time
+
+    def time(task, job):
+        bad = any(b.build_s == 13.0 for b in (*job.candidates, *([job.incumbent] if job.incumbent else [])))
+        return Failure(Status.CRASHED, "was killed by SIGSEGV") if bad else usual(task, job)
+
+    monkeypatch.setattr(bench, "_time", time)
+    bench.set_best(tiny, 1.0, Candidate({"n": 0}))
+    assert len(bench.times_of(tiny, 0.9, 4, 1)) == 4
+
+
 def test_what_a_comparison_has_built_is_kept(tiny, host, monkeypatch):
     bench, built = NoisyBench(host), []
     monkeypatch.setattr(bench, "call_build", lambda *job: built.append(job) or Answer(Built((), (), None, 1.0)))

@@ -43,9 +43,11 @@ class FakeMeasurer(AbstractMeasurer):
             lambda c: (Status.OK, 1e-3 / (1 + sum(map(hash, map(str, c.decisions.values()))) % 7))
         )
         self.submitted, self._waiting, self._best, self.closed, self.compared = [], [], {}, False, []
+        self.earlier = {}
 
-    def set_best(self, task, best_s):
+    def set_best(self, task, best_s, earlier=None):
         self._best[task.key] = best_s
+        self.earlier[task.key] = earlier
 
     @property
     def pending(self):
@@ -135,6 +137,9 @@ class TestLoop:
         assert len(list(log.records())) == 40
         assert [c.trial for c in second.submitted] == list(range(20, 40))
         assert report.tasks[0].default_s < math.inf  # known from the first session
+        assert first.earlier == {matmul.key: None}
+        best = next(r for r in log.ranked(matmul.key, host) if r.trial < 20)
+        assert second.earlier[matmul.key].hash == best.decisions_hash  # how fast the machine is now is seen by it
 
     @pytest.mark.parametrize("interrupted", [False, True])
     def test_what_was_measured_by_the_end_is_noted(self, matmul, host, interrupted):

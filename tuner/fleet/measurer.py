@@ -70,7 +70,7 @@ class FleetMeasurer(AbstractMeasurer):
         """Enough for all workers that are there now."""
         return DEPTH * max(self._dispatcher.active, 1)
 
-    def set_best(self, task: TuningTask, best_s: float) -> None:
+    def set_best(self, task: TuningTask, best_s: float, earlier: Candidate | None = None) -> None:
         key = _key(task)
         self._best[key] = (task, best_s)
         if self._local is not None:
