@@ -79,8 +79,8 @@ class TaskState:
                best; and a machine may run twice as fast for minutes as it did when a time was noted
     last_pace  of the last race
     reference_code  the program that computes the reference result, or what became of its build, once somebody builds it
-    finalists  built candidates by hash: the default schedule, the fastest, and what was built to be compared
-    kept       those of them that were timed, with their times; the default schedule with none, as it stays
+    finalists  built candidates by hash, with their times: the fastest, and those that stay, whose time is 0: the
+               default schedule, and what was built to be compared
     """
 
     data: bytes
@@ -93,8 +93,7 @@ class TaskState:
     reference_code: Future[Outcome] | None = None
     reference: list[Array] | Failure | None = None
     reference_is_clean: bool = False
-    finalists: dict[str, Built] = field(default_factory=dict)
-    kept: dict[str, float] = field(default_factory=dict)
+    finalists: dict[str, tuple[Built, float]] = field(default_factory=dict)
     verified: set[str] = field(default_factory=set)
 
     def set_best(self, best_s: float, incumbent: Built | None = None) -> None:
@@ -105,15 +104,11 @@ class TaskState:
 
     def keep(self, candidate: Candidate, built: Built, run_s: float) -> None:
         """Keep what was built for the comparison at the end, while it is among the fastest."""
-        self.finalists[candidate.hash] = built
-        self.kept[candidate.hash] = run_s if candidate.trial != 0 else 0.0
-        if len(self.kept) > KEPT_BUILDS:
-            self.forget(max(self.kept, key=self.kept.__getitem__))
-
-    def forget(self, name: str) -> None:
-        """Drop what was kept of a candidate, by its hash."""
-        self.finalists.pop(name, None)
-        self.kept.pop(name, None)
+        self.finalists[candidate.hash] = built, run_s if candidate.trial != 0 else 0.0
+        if len(self.finalists) > KEPT_BUILDS:
+            slowest = max(self.finalists, key=lambda name: self.finalists[name][1])
+            if self.finalists[slowest][1] > 0:
+                del self.finalists[slowest]
 
     def pace(self, incumbent: Sequence[float]) -> float:
         """How much longer everything takes than usual, by the incumbent's times now; 1 where it was not measured."""
@@ -182,7 +177,7 @@ class Bench:
         results: list[MeasureResult] = []
         chosen: list[tuple[Candidate, Built]] = []
         for c in candidates:
-            built = state.finalists.get(c.hash) or self._rebuilt(task, c)
+            built = state.finalists[c.hash][0] if c.hash in state.finalists else self._rebuilt(task, c)
             verdict: MeasureResult | None = None
             if isinstance(built, Failure):
                 verdict = failed(task, c, built, Status.BUILD_ERROR, "the build")
@@ -307,7 +302,7 @@ class Bench:
             return MeasureResult(task, candidate, Status.OK, run_s, **values)
         wrong = self._verdict(task, state, built)
         if wrong is not None:
-            state.forget(candidate.hash)
+            state.finalists.pop(candidate.hash, None)
             return MeasureResult(task, candidate, wrong[0], error=wrong[1], compile_s=built.build_s)
         state.verified.add(candidate.hash)
         if state.incumbent is None:
@@ -315,7 +310,7 @@ class Bench:
         else:
             again = self._against_the_best(task, state, built)
             if isinstance(again, Failure):
-                state.forget(candidate.hash)
+                state.finalists.pop(candidate.hash, None)
                 return failed(task, candidate, again, Status.RUN_ERROR, "the second run", built.build_s)
             run_s = again
             state.keep(candidate, built, min(run_s))
@@ -390,7 +385,7 @@ class Bench:
         if isinstance(outcome, Failure):
             return outcome
         built: Built = outcome.value
-        self.state(task).finalists[candidate.hash] = built
+        self.state(task).finalists[candidate.hash] = built, 0.0
         return built
 
 

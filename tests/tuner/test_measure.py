@@ -184,7 +184,7 @@ def test_the_default_and_the_fastest_are_kept_as_they_were_built(tiny, host):
     true_s = [1.0, 2.0, 2.1, 0.5, 2.2, 2.3, 2.4, 0.5, 2.5, 0.5, 2.6]
     for trial, t in enumerate(true_s):
         bench.times_of(tiny, t, 1, trial)
-    kept = sorted(b.build_s for b in bench.state(tiny).finalists.values())
+    kept = sorted(b.build_s for b, _ in bench.state(tiny).finalists.values())
     assert len(kept) == KEPT_BUILDS and kept[:4] == [0.5, 0.5, 0.5, 1.0]
 
 
