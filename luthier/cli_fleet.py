@@ -24,6 +24,8 @@ def fleet_target(arguments: Namespace) -> Target:
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters of it, the session says itself
     roster = survey(arguments.workers)
     target = choose_target(roster.workers.values(), arguments.target, arguments.threads)
+    if arguments.any_target:  # which of the others can run its code, they know
+        roster = survey(arguments.workers, target=target)
     rows = []
     for address, w in roster.workers.items():
         reason = misfit(w, target, arguments.any_target)

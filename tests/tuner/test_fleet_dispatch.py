@@ -421,6 +421,26 @@ class TestAddresses:
         with pytest.raises(TuningError, match="write it as dask://host:8786"):
             connect.scheduler_address(url)
 
+    def test_a_survey_asks_about_a_target(self, scheduler, monkeypatch, target):
+        scheduler.workers = {"a": FakeWorker("a", target)}
+
+        async def greet(client, address, asked):
+            return replace(client.workers[address].greeting, runs=asked != target)
+
+        monkeypatch.setattr(connect, "connected", dispatch.connected)
+        monkeypatch.setattr(connect, "greet", greet)
+        asked = [connect.survey("dask://host", target=t).workers["a"].runs for t in (None, target)]
+        assert asked == [True, False]
+
+    def test_a_scheduler_that_is_silent_is_an_error(self, scheduler, monkeypatch):
+        async def silent():
+            raise TimeoutError
+
+        monkeypatch.setattr(scheduler, "nthreads", silent)
+        monkeypatch.setattr(connect, "connected", dispatch.connected)
+        with pytest.raises(TuningError, match="the scheduler at dask://host does not answer"):
+            connect.survey("dask://host")
+
     def test_without_dask(self, monkeypatch, target):
         monkeypatch.setitem(__import__("sys").modules, "distributed", None)
         with pytest.raises(TuningError, match=r"pip install luthier\[fleet\]"):

@@ -107,9 +107,12 @@ async def greet(client: Any, worker: str, target: Target | None = None) -> Greet
         raise TuningError(_reason(error)) from None
 
 
-def survey(url: str, timeout_s: float | None = None) -> Roster:
-    """Ask all workers of a scheduler who they are. Raises TuningError where nobody can serve."""
-    roster = run_apart(lambda: _survey(url, timeout_s or CONNECT_S))
+def survey(url: str, timeout_s: float | None = None, target: Target | None = None) -> Roster:
+    """Ask all workers of a scheduler who they are, and whether they can run code for ``target`` if there is one.
+
+    Raises TuningError where nobody can serve.
+    """
+    roster = run_apart(lambda: _survey(url, timeout_s or CONNECT_S, target))
     if not roster.workers:
         reasons = "".join(f"; {worker}: {why}" for worker, why in roster.refused.items())
         raise TuningError(
@@ -118,13 +121,13 @@ def survey(url: str, timeout_s: float | None = None) -> Roster:
     return roster
 
 
-async def _survey(url: str, timeout_s: float) -> Roster:
+async def _survey(url: str, timeout_s: float, target: Target | None) -> Roster:
     async with connected(url, timeout_s) as client:
         try:
             addresses = sorted(await asyncio.wait_for(client.nthreads(), CONNECT_S))
         except TimeoutError:
             raise TuningError(f"the scheduler at {url} does not answer; start it again") from None
-        answers = await asyncio.gather(*(greet(client, a) for a in addresses), return_exceptions=True)
+        answers = await asyncio.gather(*(greet(client, a, target) for a in addresses), return_exceptions=True)
     workers: dict[str, Greeting] = {}
     refused: dict[str, str] = {}
     for address, answer in zip(addresses, answers, strict=True):
