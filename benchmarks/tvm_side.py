@@ -23,6 +23,8 @@ import tvm
 from tvm import te
 from tvm.s_tir import meta_schedule as ms
 
+BATCH = 16
+"""Candidates between two writes of records. Of TVM's own 64, five minutes on a slow machine do not see the end."""
 TARGET = {"kind": "llvm", "mcpu": "native", "num-cores": 1}
 
 
@@ -71,10 +73,10 @@ def workload(layer):
 
 
 def tune(layer, folder, seconds):
-    """Search until the time is up, then end without ceremony: records are written as they come."""
+    """Search until the time is up, then end without ceremony: records are written after each batch."""
     threading.Timer(seconds, lambda: os.killpg(0, signal.SIGKILL)).start()
     ms.tune_tir(
-        mod=workload(layer)[0], target=target(), work_dir=folder, max_trials_global=100_000, num_trials_per_iter=64
+        mod=workload(layer)[0], target=target(), work_dir=folder, max_trials_global=100_000, num_trials_per_iter=BATCH
     )
 
 
