@@ -11,8 +11,10 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -149,7 +151,8 @@ class TestLocked:
         holder = Holder(path, repository_env)
         with pytest.warns(RuntimeWarning, match="kept in memory"):
             log.add(make_record(1))
-        monkeypatch.setattr("luthier.tuner.patient.time.sleep", interrupt)
+        clock = SimpleNamespace(monotonic=time.monotonic, sleep=interrupt)
+        monkeypatch.setattr("luthier.tuner.patient.time", clock)
         with pytest.raises(KeyboardInterrupt), pytest.warns(RuntimeWarning, match="rescued"):
             log.close()
         holder.let_go()
