@@ -18,6 +18,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,9 @@ def main() -> int:
     target = host_target(1)
     arguments.folder.mkdir(parents=True, exist_ok=True)
     with open_log(arguments.folder / "luthier.db") as log:
-        layers = [replace(layer, block=target.lanes()) for layer in LAYERS]
+        layers = [replace(x, block=target.lanes()) for x in LAYERS if fnmatchcase(x.name, arguments.layers)]
+        if not layers:
+            raise SystemExit(f"--layers {arguments.layers}: matches none of " + ", ".join(x.name for x in LAYERS))
         for layer in layers:
             search(layer, target, log, arguments)
         results = [compare(layer, target, log, arguments) for layer in layers]
@@ -177,6 +180,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--python", required=True, metavar="FILE", help="Python of an environment with apache-tvm")
     parser.add_argument("--folder", required=True, type=Path, metavar="DIR", help="where what is found is kept")
+    parser.add_argument("--layers", default="*", metavar="PATTERN", help="only layers whose name matches (3x3*)")
     parser.add_argument("--budget", type=duration, default=300.0, metavar="TIME", help="for each search (default: 5m)")
     parser.add_argument("--rounds", type=count, default=15, metavar="N", help="turns of ten runs each (default: 15)")
     parser.add_argument("--json", metavar="FILE", help="write all times")
