@@ -25,6 +25,8 @@ from tvm.s_tir import meta_schedule as ms
 
 BATCH = 16
 """Candidates between two writes of records. Of TVM's own 64, five minutes on a slow machine do not see the end."""
+WORKER_S = 120
+"""Within TVM's own 30 s a worker must also import TVM, which takes longer on a slow machine: none would ever build."""
 TARGET = {"kind": "llvm", "mcpu": "native", "num-cores": 1}
 
 
@@ -76,7 +78,13 @@ def tune(layer, folder, seconds):
     """Search until the time is up, then end without ceremony: records are written after each batch."""
     threading.Timer(seconds, lambda: os.killpg(0, signal.SIGKILL)).start()
     ms.tune_tir(
-        mod=workload(layer)[0], target=target(), work_dir=folder, max_trials_global=100_000, num_trials_per_iter=BATCH
+        mod=workload(layer)[0],
+        target=target(),
+        work_dir=folder,
+        max_trials_global=100_000,
+        num_trials_per_iter=BATCH,
+        builder=ms.builder.LocalBuilder(timeout_sec=WORKER_S),
+        runner=ms.runner.LocalRunner(timeout_sec=WORKER_S),
     )
 
 
