@@ -22,6 +22,9 @@ from ..target import Target, machine_identity
 if TYPE_CHECKING:
     from ..schedule.decide import Decisions
 
+LARGEST_NUMBER = (1 << 63) - 1
+"""The largest whole number that a log can hold."""
+
 ERROR_CHARACTERS = 2000
 """Error texts are cut to this length: the log is for schedules, not for compiler dumps."""
 
@@ -172,14 +175,11 @@ class Record:
             if not math.isfinite(values.get(name) or 0.0):
                 raise LogError(f"field {name!r} is {values[name]!r}; it must be finite")
         for name in ("seed", "trial"):
-            if not 0 <= values.get(name, 0) <= _MOST:
-                raise LogError(f"field {name!r} is {values[name]!r}; it must be from 0 to {_MOST}")
+            if not 0 <= values.get(name, 0) <= LARGEST_NUMBER:
+                raise LogError(f"field {name!r} is {values[name]!r}; it must be from 0 to {LARGEST_NUMBER}")
         values["target"] = machine_identity(values["target"])  # format 1 held more of it
         return Record(**values)
 
-
-_MOST = (1 << 63) - 1
-"""The largest whole number that a log can hold."""
 
 _FIELDS: dict[str, Any] = {
     "key": str,

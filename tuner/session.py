@@ -34,6 +34,7 @@ from .interrupts import shielded
 from .measure import Measurer, MeasureResult
 from .measurer import AbstractMeasurer, MeasurerLost
 from .progress import Progress
+from .record import LARGEST_NUMBER
 from .report import Stop, TaskReport, TuneReport
 from .scheduler import TaskProgress, TaskScheduler
 from .search import Observation, SearchContext, make_searcher
@@ -44,10 +45,6 @@ from .whole_model import ModelCheck
 BATCH, LEAST_BATCH, BATCH_S = 16, 4, 4.0
 """Candidates of a task that are proposed at once, and how long they should take: while those of one task that take
 seconds to compile fill the builders, all other tasks wait."""
-
-
-MOST_SEED = (1 << 63) - 1
-"""What a log can hold."""
 
 
 def tune(
@@ -89,8 +86,8 @@ def tune(
     for name, value in (("budget_s", budget_s), ("trials", trials)):
         if value is not None and not value > 0:
             raise TuningError(f"tune: {name}={value} must be positive")
-    if not 0 <= seed <= MOST_SEED:
-        raise TuningError(f"tune: seed={seed} must be from 0 to {MOST_SEED}")
+    if not 0 <= seed <= LARGEST_NUMBER:
+        raise TuningError(f"tune: seed={seed} must be from 0 to {LARGEST_NUMBER}")
     start = clock()
     chosen = tuning_tasks(tasks, pattern)
     ranking = make_cost_model(cost_model, seed, target)
