@@ -158,12 +158,8 @@ def demote(
     Their timings stay, for the cost model. known: hashes of those that were there when it was decided: what another
     session has added since, nobody has compared.
     """
-    better = [
-        r
-        for r in list(log.records(task.key, target))
-        if r.space == task.space_name and r.ok and r.verified and r.best_s <= best_s and r.decisions_hash != winner
-    ]
-    faster = [r for r in better if r.decisions_hash in known]
+    compared = [r for r in log.records(task.key, target) if r.decisions_hash in known and r.decisions_hash != winner]
+    faster = [r for r in compared if r.space == task.space_name and r.ok and r.verified and r.best_s <= best_s]
     for r in faster:
         log.add(replace(r, verified=False, error=reason), replace=True)
     return len(faster)

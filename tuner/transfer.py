@@ -62,8 +62,8 @@ def transfer(
     log: Database, workload: Workload, target: Target, *, other_machines: bool
 ) -> tuple[Decisions | None, str]:
     """Decisions for ``workload`` from its nearest neighbour in the log, and where they are from; or None, and why."""
-    near = neighbours(log, workload, target, other_machines=other_machines)
-    known = [n for n in near if n.task.key != workload.key]  # else it would be used as it is
+    family = neighbours(log, workload, target, other_machines=other_machines)
+    known = [n for n in family if n.task.key != workload.key]  # else it would be used as it is
     if not known:
         return None, "the log knows no task of its family"
     near = [n for n in known if n.distance <= FARTHEST]
@@ -159,12 +159,6 @@ class _Learnt:
     other_size: bool = True
 
 
-def _measured(log: Database, n: Neighbour) -> tuple[Record | None, Record | None]:
-    """A neighbour's best record and that of its default."""
-    machine = fingerprint_hash(n.machine)
-    return log.best(n.task.key, machine, ""), log.default(n.task.key, machine, "")
-
-
 def _searched(log: Database, near: Sequence[Neighbour]) -> Iterator[tuple[Record, Record | None]]:
     """The fastest schedules, each with the default, of the nearest few of which more than the default was measured."""
     tried = 0
@@ -180,7 +174,8 @@ def _searched(log: Database, near: Sequence[Neighbour]) -> Iterator[tuple[Record
 
 
 def _learnt(log: Database, n: Neighbour) -> _Learnt:
-    best, default = _measured(log, n)
+    machine = fingerprint_hash(n.machine)
+    best, default = log.best(n.task.key, machine, ""), log.default(n.task.key, machine, "")
     if best is None or default is None:
         return _Learnt("has no verified schedule" if best is None else "its default schedule was not measured")
     gain, needed = default.best_s / best.best_s, max(LEAST_GAIN, 1 + best.noise, 1 + default.noise)
