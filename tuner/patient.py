@@ -12,6 +12,7 @@ files), which ``luthier log import`` takes.
 from __future__ import annotations
 
 import os
+import shlex
 import tempfile
 import time
 import warnings
@@ -189,7 +190,7 @@ class PatientLog(Database):
                 continue
             warnings.warn(
                 f"{self._trouble} -- it could not be written; its {written} records are in {target}: "
-                f"luthier log import {self.path} {target}",
+                f"luthier log import {shlex.quote(str(self.path))} {shlex.quote(str(target))}",
                 RuntimeWarning,
                 stacklevel=3,
             )
