@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 
 from benchmarks.common import environment, write_json
-from benchmarks.learning import WITHIN, Needed, summary
+from benchmarks.learning import WITHIN, Needed, summaries
 from benchmarks.search import NOTHING, Knowledge, Machine, judged, run, trials_needed
 from luthier.cli_table import table
 from luthier.cli_values import count
@@ -85,8 +85,7 @@ def main() -> int:
         )
     ]
     print(table(["% off in the mean after", *map(str, CHECKPOINTS)], rows, left=1))
-    print(summary("all tasks", [s.needed for s in found]))
-    print(summary("tasks that need more than the default", [s.needed for s in found if s.needed.without > 1]))
+    print(summaries([s.needed for s in found]))
     options = {"model": arguments.model, "trials": arguments.trials, "threads": arguments.threads}
     tables = {"environment": environment(target), "options": options, "tasks": [asdict(s) for s in found]}
     write_json(arguments.json, tables)

@@ -94,6 +94,12 @@ def summary(what: str, tasks: Sequence[Needed]) -> str:
     return f"{what} ({len(tasks)}): {trials}; median of shares {share:.2f}"
 
 
+def summaries(tasks: Sequence[Needed]) -> str:
+    """Of all tasks, and of those for which the default is not enough."""
+    hard = [t for t in tasks if t.without > 1]
+    return "\n".join((summary("all tasks", tasks), summary("tasks that need more than the default", hard)))
+
+
 def main() -> int:
     arguments = _arguments()
     target = host_target(arguments.threads)
@@ -117,8 +123,7 @@ def main() -> int:
             print(" ".join(rows[-1]), flush=True)
     header = ["task", "best", "trials", "with the log", "known", "needed", "with the log"]
     print(table(header, rows, left=1))
-    print(summary("all tasks", tasks))
-    print(summary("tasks that need more than the default", [t for t in tasks if t.without > 1]))
+    print(summaries(tasks))
     return 0
 
 
