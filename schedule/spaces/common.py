@@ -16,7 +16,7 @@ from ..axis import LoopAxis
 from ..decide import Decider
 from ..schedule import Schedule
 from ..stage import Stage
-from .traffic import PerCore, is_double, is_wide, kind_of_core, l2_rate, memory_rate, starts_two
+from .traffic import PerCore, is_double, is_even, is_wide, kind_of_core, l2_rate, memory_rate, starts_two
 
 NEAR_BYTES = 4096
 """How far to ask ahead in weights that are read once."""
@@ -216,6 +216,8 @@ def step_cycles(points: int, vectors: int, target: Target, broadcasts: float | N
     broadcasts = points if broadcasts is None else broadcasts
     if is_double(target):
         return max(fma, 1.4 * loads, 8.0) + 0.5 * broadcasts + 0.5 * vectors
+    if is_even(target):
+        return max(fma, 1.1 * loads, 8.0) + 0.04 * points + 0.12 * vectors
     if is_wide(target):
         return max(fma, loads / 1.5, 4.0) + 0.02 * points + 0.12 * vectors
     return max(fma, 1.25 * loads, 8.0) + 0.45 * broadcasts + 0.15 * vectors

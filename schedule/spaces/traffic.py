@@ -2,7 +2,8 @@
 
 Their unit of time is one multiply-add of full width: a cycle with 512-bit vectors, half a cycle where a core starts two
 such, or with narrower ones. Rates are bytes in that time. Measured on Zen 4 (wide; 1 MB of second-level cache), on
-Emerald Rapids (double; 2 MB) and on Zen 3 (narrow; 512 KB). Memory is farther from the latter two.
+Emerald Rapids (double; 2 MB) and on Zen 3 (narrow; 512 KB). Memory is farther from the latter two. Zen 5 starts two
+multiply-adds and reads its caches twice as fast as Zen 4: in its units it is wide, but for what a register tile reads.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from ...target import WITH_TILES, Target
 
 DOUBLE = WITH_TILES | {"skylake-avx512", "cascadelake", "cooperlake", "icelake-server"}
 """CPUs, by LLVM's names, that start two multiply-adds of 512 bits in a cycle, and additions in the same two units."""
+
+EVEN = frozenset({"znver5"})
+"""CPUs that start as many multiply-adds of 512 bits in a cycle as they read vectors from the first-level cache: two."""
 
 
 class PerCore(NamedTuple):
@@ -47,6 +51,11 @@ def is_wide(target: Target) -> bool:
 def is_double(target: Target) -> bool:
     """Whether two 512-bit multiply-adds are started in a cycle (Intel's servers)."""
     return is_wide(target) and target.cpu in DOUBLE
+
+
+def is_even(target: Target) -> bool:
+    """Whether no more vectors are read in a cycle than there are multiply-adds started, of 512 bits (Zen 5)."""
+    return is_wide(target) and target.cpu in EVEN
 
 
 def kind_of_core(target: Target) -> str:
