@@ -75,6 +75,14 @@ def test_blocks_of_winograd_are_larger_where_each_reads_a_large_filter_again(cha
     assert decisions["tile_rows"] * decisions["tile_columns"] == tiles
 
 
+@pytest.mark.parametrize(("cpu", "several"), [("znver4", False), ("znver5", True)])
+def test_products_load_less_where_a_core_reads_no_more_vectors_than_it_multiplies(cpu, several):
+    """A tile of one vector loads as often as it multiplies, and once more."""
+    target = replace(named_target("x86-64-v4"), cpu=cpu, l2_bytes=1 << 20, l3_bytes=32 << 20)
+    decisions = instantiate(conv_relu(size=(28, 28), channels=128, outputs=128), Default(), target).decisions
+    assert (decisions["product_tile"][1] > 1) == several
+
+
 @pytest.mark.parametrize("outputs", [96, 160, 192])
 @pytest.mark.parametrize(("algorithm", "kernel"), [("winograd4", 3), ("strassen", 1), ("strassen2", 1)])
 def test_filters_of_register_tiles_do_not_cross_parts_of_the_output_channels(algorithm, kernel, outputs):

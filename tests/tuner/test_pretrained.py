@@ -58,8 +58,9 @@ def test_what_other_tasks_taught_counts_with_what_was_measured_of_the_task():
 
 def test_each_kind_of_core_has_a_model_of_its_own():
     named = [named_target(name) for name in ("x86-64-v2", "x86-64-v3", "x86-64-v4")]
-    folders = [folder_for(t) for t in (*named, replace(named[2], cpu="sapphirerapids"))]
-    assert folders == [FOLDERS["narrow"], FOLDERS["narrow"], FOLDERS["wide"], FOLDERS["double"]]
+    named += [replace(named[2], cpu=cpu) for cpu in ("sapphirerapids", "znver5")]
+    kinds = ("narrow", "narrow", "wide", "double", "even")
+    assert [folder_for(t) for t in named] == [FOLDERS[kind] for kind in kinds]
 
 
 @pytest.fixture

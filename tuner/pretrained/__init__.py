@@ -1,8 +1,8 @@
 """The cost models that were trained when Luthier was made, and where they come from.
 
 There is one for machines with 512-bit vectors (``wide``), one for those that start two multiply-adds of them in a cycle
-(``double``) and one for those with narrower ones (``narrow``): other register tiles, algorithms and caches pay there.
-Each is a folder of
+(``double``), one for those that also read as many vectors from all caches (``even``) and one for those with narrower
+ones (``narrow``): other register tiles, algorithms and caches pay there. Each is a folder of
 
     model.ubj         the trees, as XGBoost stores them
     provenance.json   the log, layers, commit, counts and machine that it was made from, and the hash of the
@@ -19,17 +19,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ...schedule.spaces.traffic import PerCore, kind_of_core
+from ...schedule.spaces.traffic import PerCore, is_even, kind_of_core
 from ...target import Target
 from ..features import FEATURES, definition
 
-FOLDERS = {kind: Path(__file__).parent / kind for kind in PerCore._fields}
+FOLDERS = {kind: Path(__file__).parent / kind for kind in (*PerCore._fields, "even")}
 MODEL, PROVENANCE = "model.ubj", "provenance.json"
 
 
 def folder_for(target: Target) -> Path:
     """Where the model for a target's machines is."""
-    return FOLDERS[kind_of_core(target)]
+    return FOLDERS["even" if is_even(target) else kind_of_core(target)]
 
 
 @cache
