@@ -16,7 +16,7 @@ from ..axis import LoopAxis
 from ..decide import Decider
 from ..schedule import Schedule
 from ..stage import Stage
-from .traffic import PerCore, is_double, is_even, is_wide, kind_of_core, l2_rate, memory_rate, starts_two
+from .traffic import PerCore, is_double, is_even, is_wide, l2_rate, memory_rate, outruns_caches
 
 NEAR_BYTES = 4096
 """How far to ask ahead in weights that are read once."""
@@ -102,7 +102,7 @@ def stores_past_caches(s: Schedule, d: Decider, out: Stage, target: Target) -> b
         return False
     if any(isinstance(x, Placeholder) and x.shape == out.tensor.shape for x in out.inputs()):
         return False
-    chosen = d.choose("store_past_caches", [False, True], kind_of_core(target) == "wide", before=False)
+    chosen = d.choose("store_past_caches", [False, True], not outruns_caches(target), before=False)
     if chosen:
         s.store_past_caches(out)
     return chosen
@@ -217,7 +217,7 @@ def step_cycles(points: int, vectors: int, target: Target, broadcasts: float | N
     if is_double(target):
         return max(fma, 1.4 * loads, 8.0) + 0.5 * broadcasts + 0.5 * vectors
     if is_even(target):
-        return max(fma, 1.1 * loads, 8.0) + 0.04 * points + 0.12 * vectors
+        return max(fma, 1.1 * loads, 8.0) + 0.04 * points + 0.8 * vectors
     if is_wide(target):
         return max(fma, loads / 1.5, 4.0) + 0.02 * points + 0.12 * vectors
     return max(fma, 1.25 * loads, 8.0) + 0.45 * broadcasts + 0.15 * vectors
@@ -227,7 +227,7 @@ def panel_cycles(vectors: int, panel_bytes: int, target: Target) -> float:
     """Cycles in which a step's ``vectors`` of weights come from a panel of that size, which each tile reads from end to
     end: from the second-level cache if it fits there, else from further away. Small ones stay in the first-level cache,
     which counts where vectors are multiplied so fast that the second one holds them up."""
-    if starts_two(target) and panel_bytes <= NEAR_PANEL * target.l1_bytes:
+    if outruns_caches(target) and panel_bytes <= NEAR_PANEL * target.l1_bytes:
         return 0.0
     rate = l2_rate(target) if panel_bytes < 0.7 * target.l2_bytes else memory_rate(target.with_threads(1))
     return vectors * target.vector_bits / 8 / rate
@@ -235,7 +235,7 @@ def panel_cycles(vectors: int, panel_bytes: int, target: Target) -> float:
 
 def step_from_panel(points: int, vectors: int, panel_bytes: int, target: Target) -> float:
     """:func:`step_cycles`, or what its weights take to come from a panel, where a core waits for them."""
-    waiting = panel_cycles(vectors, panel_bytes, target) if starts_two(target) else 0.0
+    waiting = panel_cycles(vectors, panel_bytes, target) if outruns_caches(target) else 0.0
     return overlapped(step_cycles(points, vectors, target), waiting, target)
 
 

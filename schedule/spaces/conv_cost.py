@@ -30,7 +30,7 @@ from .common import (
 from .images import blocks_of_channels, has_constant_weights, image_rank, reads_an_input, windows
 from .row_taps import row_taps_cycles
 from .strassen_cost import strassen_cycles
-from .traffic import PerCore, is_double, is_wide, kind_of_core, memory_rate, starts_two, stays_in_l3
+from .traffic import PerCore, is_double, is_wide, memory_rate, outruns_caches, stays_in_l3
 from .winograd_cost import estimated_cycles
 from .winograd_size import Size
 
@@ -107,7 +107,7 @@ def default_sum_block(anchor: Compute, extents: Sequence[int], vectors: int, tar
     each = prod(rest) * vectors * target.vector_bits // 8
     near = NEAR_SUMS.of(target) * target.l1_bytes
     pointwise, panel = prod(rest[:-1]) == 1, blocks * each
-    if not starts_two(target) or panel <= (FAR_PANEL.of(target) * target.l2_bytes if pointwise else near):
+    if not outruns_caches(target) or panel <= (FAR_PANEL.of(target) * target.l2_bytes if pointwise else near):
         return 0
     if _has_few_pixels(anchor) and reads_at_several_places(anchor, target):
         return 0
@@ -137,7 +137,7 @@ def direct_estimate(anchor: Compute, target: Target) -> float:
     vectors = anchor.elements // target.lanes()
     weight_bytes = steps * anchor.shape[1] * anchor.shape[-1] * 4
     on_image = prod(window.share_inside() for window in windows(anchor))  # taps on padding are skipped
-    products = direct_cycles(anchor, target) * steps if starts_two(target) else vectors * steps / 0.98
+    products = direct_cycles(anchor, target) * steps if outruns_caches(target) else vectors * steps / 0.98
     return max(products * on_image, weight_bytes / memory_rate(target.with_threads(1)))
 
 
@@ -150,7 +150,7 @@ def winograd_margin(size: Size, target: Target) -> float:
     estimate, 1.15 measured). F(3, 3) was measured with wide vectors only. The estimate of F(6, 3) on narrow ones is of
     before its transform back shared sums, 1.1 times of what was measured since.
     """
-    if kind_of_core(target) == "wide":
+    if not outruns_caches(target):
         return 1.05
     if size.inputs <= 49:
         if is_double(target):
@@ -223,7 +223,7 @@ def gains_copied(anchor: Compute, target: Target) -> bool:
     tile reads of each block of channels is too little for the arithmetic on it to hide the way from far. Where a core
     starts two 512-bit multiply-adds, that is so of pixels that a stride leaves apart, and of few for many channels."""
     data = anchor.inputs()[0]
-    if not starts_two(target) or not blocks_of_channels(anchor):
+    if not outruns_caches(target) or not blocks_of_channels(anchor):
         return False
     if not flat.applies(anchor, int(reads_an_input(anchor))):
         return False

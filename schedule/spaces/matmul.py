@@ -27,7 +27,7 @@ from .common import (
     tile_parts,
 )
 from .general import general
-from .traffic import PerCore, is_wide, starts_two
+from .traffic import PerCore, is_wide, outruns_caches
 
 FEW_ROWS = 2
 """Rows up to which reading the right-hand side may be all of the work."""
@@ -115,7 +115,9 @@ def gains_streams(product: Stage, rows: int, target: Target) -> bool:
     (8 to 150 MB), on two threads 0.88 to 0.93, and four a little more.
     """
     right = right_hand_side(product)
-    return starts_two(target) and rows <= FEW_ROWS and right is not None and 4 * prod(right[0].shape) > target.l2_bytes
+    return (
+        outruns_caches(target) and rows <= FEW_ROWS and right is not None and 4 * prod(right[0].shape) > target.l2_bytes
+    )
 
 
 def default_prefetch(product: Stage, rows: int, target: Target) -> str:

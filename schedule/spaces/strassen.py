@@ -20,7 +20,7 @@ from ..stage import Stage
 from .common import fuse_all, mark_tile, tail_cut
 from .products import Tile, choose_tile, default_ahead, multiply, prefetch_filter
 from .strassen_cost import Size, best_plan, cell_options, group_options, part_options, tile_options
-from .traffic import is_wide, starts_two
+from .traffic import is_wide, outruns_caches
 
 SMALL_TILE = 8
 """Accumulators up to which four input channels in an iteration may pay for their code."""
@@ -79,8 +79,8 @@ def choose(d: Decider, size: Size, target: Target) -> Choice:
     ahead = default_ahead(cells, size.filter_bytes, target)
     tile = choose_tile(d, points, vectors, size.in_blocks, unrolled, 1, ahead, target)
     input_ahead = d.choose("prefetch_input", [0, 4], 0)
-    operands_ahead = d.choose("prefetch_operands", [False, True], not starts_two(target))
-    output_ahead = d.choose("prefetch_output", [False, True], not starts_two(target))
+    operands_ahead = d.choose("prefetch_operands", [False, True], not outruns_caches(target))
+    output_ahead = d.choose("prefetch_output", [False, True], not outruns_caches(target))
     return Choice(cells, parts, tile, group, input_ahead, operands_ahead, output_ahead)
 
 

@@ -2,8 +2,8 @@
 
 Their unit of time is one multiply-add of full width: a cycle with 512-bit vectors, half a cycle where a core starts two
 such, or with narrower ones. Rates are bytes in that time. Measured on Zen 4 (wide; 1 MB of second-level cache), on
-Emerald Rapids (double; 2 MB) and on Zen 3 (narrow; 512 KB). Memory is farther from the latter two. Zen 5 starts two
-multiply-adds and reads its caches twice as fast as Zen 4: in its units it is wide, but for what a register tile reads.
+Emerald Rapids (double; 2 MB) and on Zen 3 (narrow; 512 KB). Memory is farther from the latter two. Zen 5 (even) starts
+two multiply-adds and reads its own caches twice as fast as Zen 4: it has the numbers of wide but for those given.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ EVEN = frozenset({"znver5"})
 
 
 class PerCore(NamedTuple):
-    """A number that was measured on each kind of core."""
+    """A number that was measured on each kind of core; None: the same as on wide ones."""
 
     wide: float
     double: float
     narrow: float
+    even: float | None = None
 
     def of(self, target: Target) -> float:
-        value: float = getattr(self, kind_of_core(target))
-        return value
+        value: float | None = getattr(self, kind_of_core(target))
+        return self.wide if value is None else value
 
 
-MEMORY, L3 = PerCore(7.0, 2.8, 1.8), PerCore(14.0, 4.6, 5.0)
+MEMORY, L3 = PerCore(7.0, 2.8, 1.8, 5.0), PerCore(14.0, 4.6, 5.0, 5.0)
 L2, FOREIGN = PerCore(24.0, 12.0, 5.5), PerCore(4.0, 2.0, 2.0)
 SHARED = PerCore(0.3, 0.5, 0.3)
 """How much longer reading from memory takes for each other core that reads too."""
@@ -60,12 +61,14 @@ def is_even(target: Target) -> bool:
 
 def kind_of_core(target: Target) -> str:
     """Which of the fields of a :class:`PerCore` is for a target."""
-    return "narrow" if not is_wide(target) else "double" if is_double(target) else "wide"
+    if not is_wide(target):
+        return "narrow"
+    return "double" if is_double(target) else "even" if is_even(target) else "wide"
 
 
-def starts_two(target: Target) -> bool:
-    """Whether a core starts two multiply-adds of full width in a cycle: the unit is then half a cycle, and what is
-    multiplied comes from twice as far away."""
+def outruns_caches(target: Target) -> bool:
+    """Whether a core starts two multiply-adds of full width in a cycle, and reads its caches no faster for that: the
+    unit is then half a cycle, and what is multiplied comes from twice as far away."""
     return is_double(target) or not is_wide(target)
 
 

@@ -14,7 +14,7 @@ from math import ceil, log2
 from ...target import Target
 from .common import equal_parts, tile_parts
 from .products import channel_groups, default_streams
-from .traffic import PerCore, foreign_rate, is_double, kind_of_core, l3_rate, memory_rate, starts_two, stays_in_l3
+from .traffic import PerCore, foreign_rate, is_double, l3_rate, memory_rate, outruns_caches, stays_in_l3
 from .winograd_size import Size
 from .winograd_tiles import tile_options
 
@@ -133,7 +133,7 @@ def best_plan(size: Size, target: Target, whole: bool | None = None, parts: int 
 def default_group(planned: int, vectors: int, target: Target) -> int:
     """Blocks of output channels to multiply before they are transformed back: those of a plan, or a single one where a
     register tile has one vector, so that they are near (:data:`.winograd_tiles.STORED`)."""
-    return 1 if vectors == 1 and kind_of_core(target) == "wide" else planned
+    return 1 if vectors == 1 and not outruns_caches(target) else planned
 
 
 def _plan(size: Size, whole: bool, parts: int, rows: int, columns: int, target: Target) -> Plan:
@@ -144,7 +144,7 @@ def _plan(size: Size, whole: bool, parts: int, rows: int, columns: int, target: 
     crowded = _crowded(block.used_bytes, target) + 0.1 / block.group
     products = _products(size, parts, rows, columns, target) * share.products * (1.0 + crowded)
     filters = share.first + share.again
-    unhidden = UNHIDDEN.of(target) * (min(products, filters) if starts_two(target) else filters)
+    unhidden = UNHIDDEN.of(target) * (min(products, filters) if outruns_caches(target) else filters)
     if is_double(target) and share.again:
         far = (size.filter_bytes + block.used_bytes) / target.l2_bytes - 1.0
         unhidden += UNHIDDEN_AGAIN * min(max(far, 0.0), 1.0) * min(products, share.again)
@@ -231,7 +231,7 @@ def _share_of_blocks(size: Size, parts: int, block: _Block, target: Target) -> _
     of_input, of_output = size.transforms(target)
     transforms = (of_input * min(1.0, parts * share) + of_output * share) * (STAYING if stays else 1.0)
     transforms += (1.0 - 1.0 / parts) * size.input_bytes / foreign_rate(target)
-    if starts_two(target) and not stays_in_l3(block.input_bytes, target):  # read again for each group of channels
+    if outruns_caches(target) and not stays_in_l3(block.input_bytes, target):  # read again for each group of channels
         transforms += size.out_blocks / block.group * share * size.transformed_bytes / _filter_rate(size, block, target)
     return _Share(share, first, again, later, transforms, 1.0)
 
@@ -260,7 +260,7 @@ def _group(out_blocks: int, product_bytes: int, input_bytes: int, target: Target
     groups = channel_groups(out_blocks)
     room = 0.75 * target.l2_bytes - input_bytes
     fitting = [g for g in groups if g <= LARGEST_GROUP and g * product_bytes <= room]
-    return max(fitting or [g for g in groups if g <= (UNFITTING_GROUP if starts_two(target) else 1)])
+    return max(fitting or [g for g in groups if g <= (UNFITTING_GROUP if outruns_caches(target) else 1)])
 
 
 def _uneven(size: Size, rows: int, columns: int, products: float, filter_: float) -> float:
@@ -281,7 +281,7 @@ def _uneven(size: Size, rows: int, columns: int, products: float, filter_: float
 
 def _products(size: Size, parts: int, rows: int, columns: int, target: Target) -> float:
     """Cycles of all products; of the best register tile, ragged ones included, but for whole filters on wide cores."""
-    if not starts_two(target) and not size.lines:
+    if not outruns_caches(target) and not size.lines:
         return size.products
     steps = tile_options(size, parts, rows, columns, target)[2] * size.images * parts
     return STEPS.of(target) * steps * size.inputs * size.in_blocks // size.groups * size.lanes

@@ -12,10 +12,10 @@ from ...target import Target
 from ...te.tensor import Compute
 from .traffic import PerCore
 
-OF_INPUT, OF_OUTPUT = PerCore(4.0, 8.0, 9.0), PerCore(3.0, 8.0, 9.0)
+OF_INPUT, OF_OUTPUT = PerCore(4.0, 8.0, 9.0), PerCore(3.0, 8.0, 9.0, 4.0)
 """What the transforms take for a vector of the transformed input, and of a product."""
 
-SPILL_INPUT, SPILL_OUTPUT = PerCore(1.2, 1.3, 1.9), PerCore(0.9, 1.3, 1.9)
+SPILL_INPUT, SPILL_OUTPUT = PerCore(1.2, 1.3, 1.9, 2.0), PerCore(0.9, 1.3, 1.9, 2.0)
 """What they take of that where a tile has more values than there are registers: twice the code, too."""
 
 MOST_TILES = 64

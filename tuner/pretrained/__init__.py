@@ -1,7 +1,7 @@
 """The cost models that were trained when Luthier was made, and where they come from.
 
 There is one for machines with 512-bit vectors (``wide``), one for those that start two multiply-adds of them in a cycle
-(``double``), one for those that also read as many vectors from all caches (``even``) and one for those with narrower
+(``double``), one for those that read as many in a cycle, too (``even``), and one for those with narrower
 ones (``narrow``): other register tiles, algorithms and caches pay there. Each is a folder of
 
     model.ubj         the trees, as XGBoost stores them
@@ -19,17 +19,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ...schedule.spaces.traffic import PerCore, is_even, kind_of_core
+from ...schedule.spaces.traffic import PerCore, kind_of_core
 from ...target import Target
 from ..features import FEATURES, definition
 
-FOLDERS = {kind: Path(__file__).parent / kind for kind in (*PerCore._fields, "even")}
+FOLDERS = {kind: Path(__file__).parent / kind for kind in PerCore._fields}
 MODEL, PROVENANCE = "model.ubj", "provenance.json"
 
 
 def folder_for(target: Target) -> Path:
     """Where the model for a target's machines is."""
-    return FOLDERS["even" if is_even(target) else kind_of_core(target)]
+    return FOLDERS[kind_of_core(target)]
 
 
 @cache
