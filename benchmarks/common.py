@@ -12,6 +12,7 @@ from typing import Any
 
 import luthier
 from luthier.target import Target
+from luthier.whole_file import whole_file
 
 PACKAGES = ("numpy", "llvmlite", "xgboost", "onnx", "onnxruntime", "openvino", "MNN", "ncnn", "pnnx")
 
@@ -46,5 +47,6 @@ def commit() -> str | None:
 def write_json(path: str | None, data: dict[str, Any]) -> None:
     """Write ``data`` if a path was asked for."""
     if path:
-        Path(path).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+        with whole_file(path) as file:
+            file.write(json.dumps(data, indent=1).encode() + b"\n")
         print(f"wrote {path}")

@@ -8,8 +8,6 @@ is believed only if ONNX Runtime's f32 outputs agree with it to :data:`TRUST`; i
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from importlib import metadata
@@ -24,6 +22,7 @@ from onnx.reference.op_run import OpRun
 
 from luthier.errors import Error
 from luthier.peers import Array, Feed, OnnxRuntime, explicit_defaults, output_error
+from luthier.whole_file import whole_file
 
 TRUST = 1e-4
 VERSION = 1  # of what is computed here; a change of the corrections below changes it
@@ -167,7 +166,5 @@ def _read(path: Path) -> list[Array] | None:
 def _write(path: Path, outputs: Sequence[Array]) -> None:
     """All or nothing, so that a run that is broken off leaves no half of a reference."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(suffix=".npz", dir=path.parent)
-    with os.fdopen(handle, "wb") as file:
+    with whole_file(path) as file:
         np.savez(file, *outputs)  # which are named arr_0, arr_1, ...
-    Path(name).replace(path)

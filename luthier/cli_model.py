@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import zipfile
 import zlib
 from argparse import Namespace
@@ -21,6 +19,7 @@ from .errors import InputError
 from .runtime.container import MAGIC
 from .runtime.executable import Executable, TensorSpec
 from .runtime.report import BuildReport
+from .whole_file import whole_file
 
 Array = NDArray[Any]
 
@@ -175,20 +174,7 @@ def _summary(names: Sequence[str], outputs: Sequence[Array]) -> str:
 
 def _save(target: Path, names: Sequence[str], outputs: Sequence[Array]) -> None:
     """Write an ``.npz`` file, all or nothing. Not ``numpy.savez``, which cannot take any name."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as file, zipfile.ZipFile(file, "w") as archive:
-            for name, array in zip(names, outputs, strict=True):
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
-        Path(temporary).chmod(0o666 & ~_umask())
-        Path(temporary).replace(target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    with whole_file(target) as file, zipfile.ZipFile(file, "w") as archive:
+        for name, array in zip(names, outputs, strict=True):
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)

@@ -17,6 +17,7 @@ from .peers import Feed, Peer, Timing
 from .runtime.executable import Executable
 from .runtime.profile import KernelProfile, Profile
 from .trace_events import chrome_trace
+from .whole_file import whole_file
 
 TOLERANCE = 0.03
 """How far the sum of the kernels may be from the latency before a reader is warned."""
@@ -237,4 +238,5 @@ def _peer_json(peer: PeerProfile) -> dict[str, Any]:
 
 
 def _write(path: str, data: dict[str, Any]) -> None:
-    Path(path).write_text(json.dumps(data) + "\n", encoding="utf-8")
+    with whole_file(path) as file:
+        file.write(json.dumps(data).encode() + b"\n")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import tempfile
 import time
 from argparse import Namespace
 from pathlib import Path
@@ -22,6 +20,7 @@ from .target import Target
 from .tuner.database import open_log
 from .tuner.model_tasks import model_tasks
 from .tuner.task import TuningTask
+from .whole_file import whole_file
 
 
 def report(arguments: Namespace) -> None:
@@ -44,10 +43,12 @@ def report(arguments: Namespace) -> None:
         )
     found.peaks = _peaks(found.target)
     command = f"luthier report {shlex.quote(str(log_path))} --task KEY -o task.html" + _options(arguments)
-    page = render(found, _code(found, arguments.code), command, time.strftime("%Y-%m-%d %H:%M"))
-    _write(target_path, page)
+    text = render(found, _code(found, arguments.code), command, time.strftime("%Y-%m-%d %H:%M"))
+    page = text.encode("utf-8", "backslashreplace")  # names of files need not be text
+    with whole_file(target_path) as file:
+        file.write(page)
     print(
-        f"{target_path}: {len(found.tasks)} tasks, {len(found.trials)} trials, {len(page.encode()) / 1e6:.1f} MB; "
+        f"{target_path}: {len(found.tasks)} tasks, {len(found.trials)} trials, {len(page) / 1e6:.1f} MB; "
         "open it in a browser"
     )
 
@@ -83,18 +84,3 @@ def _code(found: Report, most: int) -> Code:
         else:
             code[t.key] = rebuild(t.workload, t.best, found.target)
     return code
-
-
-def _write(target: Path, page: str) -> None:
-    """Write the page, all or nothing."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(page)
-        mask = os.umask(0)
-        os.umask(mask)
-        Path(temporary).chmod(0o666 & ~mask)
-        Path(temporary).replace(target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -20,10 +20,8 @@ import json
 import mmap
 import os
 import struct
-import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from os import PathLike
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -31,6 +29,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..errors import ArtifactError
+from ..whole_file import whole_file
 from .arrays import Array
 
 MAGIC = b"\x89LUTHIER"
@@ -50,28 +49,14 @@ def write_container(path: str | PathLike[str], manifest: Mapping[str, Any], sect
     path = Path(path)
     header, body, places = _layout(manifest, sections)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise ArtifactError(f"{path}: cannot be written: {error.strerror}") from None
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
+        with whole_file(path, durable=True) as file:
             file.write(header + body)
             for name, array in sections.items():
                 file.seek(places[name])
                 file.write(array.data)
             file.truncate(_HEADER.unpack(header)[4])
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-        _sync_folder(path.parent)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError):
-            raise ArtifactError(f"{path}: cannot be written: {error.strerror}") from None
-        raise
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def read_container(path: str | PathLike[str], *, verify: bool = True) -> tuple[dict[str, Any], dict[str, Array]]:
@@ -141,19 +126,3 @@ def _encode(manifest: Mapping[str, Any], table: Mapping[str, Any]) -> bytes:
 
 def _sha256(array: Array) -> str:
     return hashlib.sha256(array.data).hexdigest()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name durable; file systems that cannot sync a folder do it by themselves."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -7,12 +7,14 @@ export_records(log, "resnet50.jsonl")            import_records("resnet50.jsonl"
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..errors import LogError
+from ..whole_file import whole_file
 from .database import Database, open_log
 from .model_run import ModelRun
 from .record import Record
@@ -30,21 +32,17 @@ def export_records(source: Database | Iterable[Record], path: str | os.PathLike[
     final = Path(path)
     if not final.parent.is_dir():
         raise LogError(f"export {final}: the directory {final.parent} does not exist; create it first")
-    temporary = final.with_name(f"{final.name}.{os.getpid()}.tmp")
     count = 0
     try:
-        with temporary.open("w", encoding="utf-8") as f:
+        with whole_file(final) as raw, io.TextIOWrapper(raw, encoding="utf-8") as f:
             f.write(json.dumps({"format": FORMAT, "version": VERSION}) + "\n")
             for record in source.records() if isinstance(source, Database) else source:
                 f.write(json.dumps(record.to_json(), allow_nan=False, separators=(",", ":")) + "\n")
                 count += 1
             for run in source.model_runs() if isinstance(source, Database) else ():
                 f.write(json.dumps({"model_run": run.to_json()}, allow_nan=False, separators=(",", ":")) + "\n")
-        temporary.replace(final)
     except OSError as e:
         raise LogError(f"export {final}: {e.strerror}; check the path and the free space") from None
-    finally:
-        temporary.unlink(missing_ok=True)
     return count
 
 
