@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -32,6 +33,9 @@ _HOW_TO_REPORT = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; ``argv`` defaults to the process's arguments."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files and of nodes need not be text that it can encode
+            stream.reconfigure(errors="backslashreplace")
     arguments = _parser().parse_args(with_negative_values(sys.argv[1:] if argv is None else argv))
     module, function = arguments.command
     with warnings.catch_warnings():

@@ -1,8 +1,11 @@
 """``luthier log ...``."""
 
 import json
+import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,14 @@ def test_info(luthier, make_log):
     assert "4 records of 1 tasks" in done.out
     assert "Some CPU, 2 threads; 1 tasks, 1 with a verified schedule" in done.out
     assert "3 ok, 1 timeout" in done.out
+
+
+def test_a_name_that_the_terminal_cannot_show(make_log, tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/na\xefve.db"))
+    make_log().rename(path)
+    command = [sys.executable, "-m", "luthier", "log", "info", str(path)]
+    done = subprocess.run(command, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (0, b"") and rb"na\udcefve.db: 4 records" in done.stdout
 
 
 def test_info_of_an_empty_log(luthier, make_log):
