@@ -112,6 +112,11 @@ class TaskScheduler:
         )
 
     @property
+    def exhausted(self) -> bool:
+        """Whether no task has another candidate."""
+        return all(t.exhausted for t in self.tasks)
+
+    @property
     def converged(self) -> bool:
         """Whether twice as many trials could be expected to gain less than ``stop_below``."""
         return self.expected_gain < self.stop_below

@@ -12,7 +12,7 @@ from .search import SEARCHERS, SearchContext, Searcher
 
 @SEARCHERS.register("grid")
 class GridSearch(Searcher):
-    """Every legal combination once."""
+    """Every legal combination once, but for those whose code is too long (:meth:`.Searcher.candidate`)."""
 
     def __init__(self, context: SearchContext) -> None:
         super().__init__(context)

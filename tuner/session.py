@@ -213,7 +213,7 @@ class _Session:
                     self.samples += self.experience()
                 self.experience = None
             if state is None and not self.measurer.pending:
-                return "trials" if left == 0 else "converged" if self.scheduler.expected_gain else "exhausted"
+                return "trials" if left == 0 else "exhausted" if self.scheduler.exhausted else "converged"
             result = self.measurer.next_result(None if math.isinf(left_s) else left_s)
             if result is not None:
                 with shielded():
