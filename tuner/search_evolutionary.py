@@ -3,11 +3,12 @@ coordinate descent around the best.
 
 A pool holds candidates that were made and not measured: what is good for similar tasks of the log, the default schedule
 of each algorithm, random ones, what is one step from the best (:mod:`.search_descent`), and children of the best
-measured and of those that the model likes. The model ranks the whole pool; what the log hints at has a bonus, and what
-takes long to compile must promise more. The top is taken, with two exceptions. Each *algorithm* (the decision of that
-name) is an arm of a bandit, which gets its share of trials by its promise: the upper confidence bound of Auer et al.
-(Machine Learning, 2002), on the best rate of an arm and not the mean (as Cicirello and Smith, AAAI 2005, for searches
-that look for a maximum). And when nothing better came for a while, every other trial is one step from the best.
+measured and of those that the model likes. The model ranks the whole pool; what the log hints at has a bonus, which
+fades as hints disappoint, and what takes long to compile must promise more. The top is taken, with two exceptions. Each
+*algorithm* (the decision of that name) is an arm of a bandit, which gets its share of trials by its promise: the upper
+confidence bound of Auer et al. (Machine Learning, 2002), on the best rate of an arm and not the mean (as Cicirello and
+Smith, AAAI 2005, for searches that look for a maximum). And when nothing better came for a while, every other trial is
+one step from the best.
 """
 
 from __future__ import annotations
@@ -41,8 +42,9 @@ RANDOM_SHARE = 0.06
 RANDOM_PARENTS = 0.1
 CROSSOVER = 0.3
 MUTATION_RATES = (0.1, 0.25, 0.5)
-HINT_BONUS = 0.1
-"""Added to the score, the rate by which the model expects a candidate to run, of what is good for similar tasks."""
+HINT_BONUS, NEXT_HINT = 0.1, 0.5
+"""Added to the score, the rate by which the model expects a candidate to run, of what is good for similar tasks; and by
+how much less to each further hint, and for each that was measured since one was the best so far."""
 STALLED_AFTER = 8
 WORTH_NOTING = 0.01
 LEAST_DOUBT = 0.02
@@ -61,6 +63,7 @@ class EvolutionarySearch(Searcher):
         self._pool: dict[str, Candidate] = {}
         self._least = FIRST_POOL
         self._hinted: set[str] = set()
+        self._disappointments = 0  # hints that were measured since one was the best so far
         self._begun = False
         self._near: set[str] = set()
         self._centre = ""
@@ -72,6 +75,7 @@ class EvolutionarySearch(Searcher):
     def observe(self, results: Sequence[Observation]) -> None:
         good = [r for r in results if np.isfinite(r.run_s) and r.run_s > 0]
         before = self._best[0].run_s if self._best else math.inf
+        self._judge_hints(results, before)
         self._best = sorted([*self._best, *good], key=lambda r: r.run_s)[:ELITE]
         self._measured += results
         if good and self._best[0].run_s < (1.0 - WORTH_NOTING) * before:
@@ -171,13 +175,19 @@ class EvolutionarySearch(Searcher):
     def _ranked(self) -> list[tuple[Candidate, float]]:
         """The candidates of the pool that are still to be measured with their scores, best first."""
         waiting = [c for c in self._pool.values() if self.is_new(c)]
-        scored = zip(waiting, self.scores(waiting), strict=True)
-        return sorted(scored, key=lambda pair: self._handicap(pair[0]) - pair[1])
+        scored = list(zip(waiting, self.scores(waiting), strict=True))
+        worth = {c.schedule_hash: score - _price(c) for c, score in scored}
+        hints = sorted((h for h in self._hinted if h in worth), key=lambda h: (-worth[h], h))
+        for place, h in enumerate(hints):
+            worth[h] += HINT_BONUS * NEXT_HINT ** (self._disappointments + place)
+        return sorted(scored, key=lambda pair: -worth[pair[0].schedule_hash])
 
-    def _handicap(self, candidate: Candidate) -> float:
-        """By how much a candidate's score must exceed that of one whose code compiles at once and that nothing hints
-        at."""
-        return _price(candidate) - (HINT_BONUS if candidate.schedule_hash in self._hinted else 0.0)
+    def _judge_hints(self, results: Sequence[Observation], best_s: float) -> None:
+        for r in results:
+            if r.candidate.schedule_hash in self._hinted:
+                better = 0 < r.run_s < best_s
+                self._disappointments = 0 if better else self._disappointments + 1
+            best_s = min(best_s, r.run_s) if r.run_s > 0 else best_s
 
     def _parents(self) -> list[Decisions]:
         return [r.candidate.decisions for r in self._best]

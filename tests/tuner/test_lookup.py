@@ -10,13 +10,13 @@ import pytest
 from luthier import build, te
 from luthier.errors import Error, ScheduleError
 from luthier.schedule.decide import Adapt, Default, Replay
-from luthier.schedule.space import instantiate
+from luthier.schedule.space import enumerate_space, instantiate
 from luthier.tuner.cost_model import make_cost_model
 from luthier.tuner.database import MemoryDatabase, open_log
 from luthier.tuner.features import extract
 from luthier.tuner.lookup import best_schedule, schedules_from_log
 from luthier.tuner.record import Record, Status, target_hash
-from luthier.tuner.search import SearchContext, make_searcher
+from luthier.tuner.search import Observation, SearchContext, make_searcher
 from luthier.tuner.search_descent import Around
 from luthier.tuner.task import TuningTask
 from luthier.tuner.transfer import hints
@@ -334,6 +334,26 @@ class TestHints:
         model.predict = lambda key, features: np.where((features == disliked).all(axis=1), 0.0, lead)
         times = chosen_after_the_default(task, host, model, lambda: [advice]).count(advice)
         assert times > 12 if first else times < 4
+
+    @pytest.mark.parametrize("good", [False, True])
+    def test_those_that_disappoint_leave_the_rest_to_the_model(self, host, good):
+        """The model likes all else a little better; of six hints the first two are tried all the same."""
+        task = product(48, 480)
+        schedules = [s for s in enumerate_space(task.workload, host) if s.decisions != default_of(task, host)]
+        advice = [s.decisions for s in schedules[:: len(schedules) // 6][:6]]
+        disliked = {extract(s, host).tobytes() for s in schedules if s.decisions in advice}
+        model = make_cost_model("random", target=host)
+        model.predict = lambda key, features: np.array([0.03 * (f.tobytes() not in disliked) for f in features])
+        tried = 0
+        for seed in range(10):
+            searcher = searcher_with(task, host, model, lambda: advice, seed)
+            searcher.observe([Observation(c, 1e-3) for c in searcher.propose(1)])
+            for n in range(1, 7):
+                (candidate,) = searcher.propose(1)
+                hinted = candidate.decisions in advice
+                tried += hinted
+                searcher.observe([Observation(candidate, 1e-3 / (1 + n) if hinted and good else 2e-3)])
+        assert tried > 40 if good else tried < 30
 
 
 class TestAdapt:
