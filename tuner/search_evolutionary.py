@@ -183,6 +183,7 @@ class EvolutionarySearch(Searcher):
         return sorted(scored, key=lambda pair: -worth[pair[0].schedule_hash])
 
     def _judge_hints(self, results: Sequence[Observation], best_s: float) -> None:
+        """Count how many hints were no better than the best before them, ``best_s`` at first."""
         for r in results:
             if r.candidate.schedule_hash in self._hinted:
                 better = 0 < r.run_s < best_s
