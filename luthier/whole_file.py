@@ -9,19 +9,23 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+_DESCRIPTORS = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/")
+"""Names of what a process has open already: a file behind one of them must not be replaced under its other writers."""
+
 
 @contextmanager
 def whole_file(path: str | os.PathLike[str], *, durable: bool = False) -> Iterator[BinaryIO]:
     """Open a file to write, which takes the place of ``path`` when the block ends; if that fails, nothing is left.
 
-    A symbolic link stays, and what it points at is replaced. A device or a pipe is written to directly. durable: the
-    content is on disk when the block has ended. Raises OSError.
+    A symbolic link stays, and what it points at is replaced. A device, a pipe or an open descriptor (``/dev/stdout``)
+    is written to directly. durable: the content is on disk when the block has ended. Raises OSError.
     """
-    final = Path(os.path.realpath(path))
-    if final.exists() and not final.is_file() and not final.is_dir():
-        with final.open("wb") as file:
+    path = Path(path)
+    if str(path).startswith(_DESCRIPTORS) or (path.exists() and not path.is_file() and not path.is_dir()):
+        with path.open("wb") as file:
             yield file
         return
+    final = Path(os.path.realpath(path))
     handle, name = tempfile.mkstemp(prefix=f".{final.name}.", dir=final.parent)
     temporary = Path(name)
     try:

@@ -52,3 +52,16 @@ def test_a_device_is_written_to():
     with whole_file("/dev/null") as file:
         file.write(b"content")
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)
+
+
+def test_an_open_descriptor_is_written_to(tmp_path):
+    reader, writer = os.pipe()
+    with whole_file(f"/dev/fd/{writer}") as file:
+        file.write(b"content")
+    os.close(writer)
+    with open(reader, "rb") as end:
+        assert end.read() == b"content"
+    with (tmp_path / "file").open("wb") as file:
+        with whole_file(f"/dev/fd/{file.fileno()}") as same:
+            same.write(b"content")
+        assert os.fstat(file.fileno()).st_size == 7  # it is the same file, not one in its place
