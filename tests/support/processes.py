@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
+
+from waiting import wait_until
 
 
 def children(pid: int) -> set[int]:
@@ -16,3 +19,8 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def all_end(pids: Collection[int], timeout_s: float = 10.0) -> bool:
+    """Whether processes have ended before the time is up."""
+    return wait_until(lambda: not any(map(alive, pids)), timeout_s)

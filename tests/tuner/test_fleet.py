@@ -8,12 +8,12 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import pytest
 from fleet import Fleet
-from processes import alive
+from processes import all_end
+from waiting import wait_until
 
 from luthier.errors import TuningError
 from luthier.tuner.database import MemoryDatabase
@@ -89,9 +89,7 @@ class TestSessions:
 
         with FleetMeasurer(fleet.url, host, patience=HASTY) as measurer:
             jobs = [(t, c) for t in (tiny, matmul) for c in make_searcher("random", SearchContext(t, host)).propose(6)]
-            deadline = time.monotonic() + 30
-            while measurer._dispatcher.active < 2 and time.monotonic() < deadline:
-                time.sleep(0.02)
+            wait_until(lambda: measurer._dispatcher.active >= 2, 30)
             for job in jobs:
                 measurer.submit(*job)
             assert measurer.capacity == 32 and measurer.pending == len(jobs)
@@ -120,10 +118,8 @@ class TestSessions:
         finally:
             fleet.send("right", signal.SIGCONT)
         assert recorded_once(report, log) and log.best(matmul.key, host).verified
-        deadline = time.monotonic() + 30
         with FleetMeasurer(fleet.url, host, patience=HASTY) as measurer:
-            while measurer._dispatcher.active < 2 and time.monotonic() < deadline:
-                time.sleep(0.02)
+            wait_until(lambda: measurer._dispatcher.active >= 2, 30)
             assert measurer._dispatcher.active == 2
 
     @pytest.mark.filterwarnings("ignore:worker other")
@@ -169,7 +165,4 @@ def test_the_candidates_processes_end_with_their_worker(repository_env):
     parent.kill()
     parent.wait(10)
     parent.stdout.close()
-    deadline = time.monotonic() + 10
-    while alive(child) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not alive(child)
+    assert all_end([child])

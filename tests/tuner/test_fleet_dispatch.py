@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from waiting import wait_until
 
 from luthier.codegen.detect import host_target
 from luthier.errors import TargetError, TuningError
@@ -141,9 +141,7 @@ class TestGivingOut:
         workers = [FakeWorker(name, target) for name in "abc"]
         scheduler.workers = {w.greeting.name: w for w in workers}
         with measurer_of(target) as m:
-            deadline = time.monotonic() + 5
-            while m._dispatcher.active < 3 and time.monotonic() < deadline:
-                time.sleep(0.005)
+            wait_until(lambda: m._dispatcher.active >= 3, 5)
             assert m.capacity == 3 * DEPTH
             found = measure(m, matmul, 60)
         assert Counter(r.worker for r in found.values()).keys() == {"a", "b", "c"}
@@ -269,9 +267,7 @@ class TestTrouble:
             pytest.warns(RuntimeWarning, match=r"worker b: no answer; \d+ candidates? to be given"),
         ):
             measure(m, matmul, 40)
-            deadline = time.monotonic() + 5
-            while not any(r.worker == "b" for r in measure(m, matmul, 40, 40).values()):
-                assert time.monotonic() < deadline
+            assert wait_until(lambda: any(r.worker == "b" for r in measure(m, matmul, 40, 40).values()), 5)
         assert len(scheduler.workers["b"].engagements) == 2
 
     def test_a_worker_that_answers_but_measures_nothing_is_given_up(self, scheduler, target, matmul):
@@ -337,9 +333,7 @@ class TestTrouble:
             scheduler.reachable, scheduler.status = False, "connecting"
             with pytest.warns(RuntimeWarning, match="the scheduler at dask://fake was lost") as warned:
                 m.submit(matmul, Candidate({"n": 4}))
-                deadline = time.monotonic() + 10
-                while not warned.list and time.monotonic() < deadline:
-                    assert m.next_result(0.05) is None
+                assert wait_until(lambda: m.next_result(0.05) is not None or warned.list) and m.pending == 1
             scheduler.reachable, scheduler.status = True, "running"
             assert m.next_result(10).candidate.decisions == {"n": 4}
 

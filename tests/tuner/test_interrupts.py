@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import alive, children
+from processes import all_end, children
 
 from luthier.tuner.database import open_log
 from luthier.tuner.interrupts import shielded
@@ -70,10 +70,7 @@ def test_ctrl_c_at_random_moments(model, tmp_path, repository_env):
         _, errors = run.communicate(timeout=60)
         assert run.returncode in (130, 0, -signal.SIGINT), (seed, moment, errors)
         assert "Traceback" not in errors or run.returncode == -signal.SIGINT, (seed, moment, errors)
-        deadline = time.monotonic() + 10
-        while any(map(alive, workers)) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not any(map(alive, workers)), (seed, moment)
+        assert all_end(workers), (seed, moment)
         assert sqlite3.connect(path).execute("PRAGMA integrity_check").fetchone() == ("ok",), (seed, moment)
         with open_log(path) as log:
             records = list(log.records())

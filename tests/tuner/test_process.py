@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from processes import alive
+from processes import alive, all_end
 
 from luthier.errors import TuningError
 from luthier.tuner.cpu import STOPPABLE
@@ -250,7 +250,4 @@ def test_workers_end_with_a_parent_that_is_killed(repository_env):
     os.kill(pid, 0)
     parent.kill()
     parent.wait()
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline and alive(pid):
-        time.sleep(0.02)
-    assert not alive(pid)
+    assert all_end([pid])

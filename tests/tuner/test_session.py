@@ -13,7 +13,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from processes import alive, children
+from processes import alive, all_end, children
+from waiting import wait_until
 
 from luthier.codegen.detect import host_target
 from luthier.errors import TuningError
@@ -373,9 +374,7 @@ with open_log(sys.argv[1]) as log:
 def start_session(path, env, records: int) -> subprocess.Popen[str]:
     """Start tuning in a process of its own, and wait until the log holds ``records``."""
     session = subprocess.Popen([sys.executable, "-c", SESSION, str(path)], env=env, stdout=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and session.poll() is None and count(path) < records:
-        time.sleep(0.05)
+    wait_until(lambda: session.poll() is not None or count(path) >= records, 60)
     return session
 
 
@@ -399,7 +398,4 @@ def test_ctrl_c_and_kill_9_leave_a_sound_log_and_no_workers(tmp_path, repository
     session.kill()
     session.communicate()
     assert count(path) >= before + 3
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline and any(map(alive, workers)):
-        time.sleep(0.05)
-    assert len(workers) >= 2 and not any(map(alive, workers))
+    assert len(workers) >= 2 and all_end(workers)
