@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 from ..errors import ExpressionError, ScheduleError
-from ..te.expr import Expr, Var
+from ..te.expr import Axis, Expr, Reduce, Var
 from ..te.ops.blocked_sum import blocked_sum
 from ..te.ops.flat import flat
 from ..te.ops.row_taps import row_taps
@@ -61,7 +62,8 @@ class Algorithms(ScheduleState):
         if st.body is not st.tensor.body:
             raise ScheduleError(f"use_algorithm({st.name}): another stage was inlined into it; call it first")
         try:
-            body, producers = _replacement(name, st.tensor, tuple(sorted(parameters.items())))
+            names = tuple(a.name for a in (*st.roots, *st.reduce_roots))
+            body, producers = _replacement(name, st.tensor, names, tuple(sorted(parameters.items())))
         except (ExpressionError, TypeError) as e:
             raise ScheduleError(f"use_algorithm({st.name}, {name!r}): {e}") from None
         known = {id(s.tensor) for s in self.stages.values()}
@@ -131,14 +133,34 @@ class Algorithms(ScheduleState):
 
 
 @lru_cache(maxsize=256)
-def _replacement(name: str, tensor: Compute, parameters: tuple[tuple[str, int], ...]) -> tuple[Expr, list[Compute]]:
+def _replacement(
+    name: str, tensor: Compute, axis_names: tuple[str, ...], parameters: tuple[tuple[str, int], ...]
+) -> tuple[Expr, list[Compute]]:
     """The body that computes ``tensor`` by another algorithm, and all that this depends on, producers first.
 
+    axis_names: what the schedule calls the tensor's axes, and so those of producers that are called like them.
     Kept: a search asks for the same again and again.
     """
-    replacement = ALGORITHMS[name](tensor, **dict(parameters))
+    replacement = ALGORITHMS[name](_renamed(tensor, axis_names), **dict(parameters))
     axes: dict[Var, Expr] = {new.var: old.var for new, old in zip(replacement.axes, tensor.axes, strict=True)}
     return substitute(replacement.body, axes), _producers(replacement)
+
+
+def _renamed(tensor: Compute, axis_names: Sequence[str]) -> Compute:
+    """The same compute with other names for its axes, the reduced ones last."""
+    known = (*tensor.axes, *tensor.reduce_axes)
+    if [a.name for a in known] == list(axis_names):
+        return tensor
+    made = [Axis(Var(n), a.extent, a.kind) for n, a in zip(axis_names, known, strict=True)]
+    axes, reduced = tuple(made[: len(tensor.axes)]), tuple(made[len(tensor.axes) :])
+    values: dict[Var, Expr] = {old.var: new.var for old, new in zip(known, made, strict=True)}
+    body = tensor.body
+    if isinstance(body, Reduce):
+        where = None if body.where is None else substitute(body.where, values)
+        body = replace(body, term=substitute(body.term, values), axes=reduced, where=where)
+    else:
+        body = substitute(body, values)
+    return replace(tensor, axes=axes, body=body)
 
 
 def _producers(tensor: Compute) -> list[Compute]:

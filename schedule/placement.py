@@ -109,7 +109,7 @@ class Placement(ScheduleState):
         st = self[stage]
         _unscheduled(st, "cache_write")
         local, st.body = _computed_apart(f"{st.name}.local", st.tensor, st.body)
-        made = self._add_stage(local.name, local, before=st)
+        made = self._add_stage(local.name, local, [a.name for a in (*st.roots, *st.reduce_roots)], before=st)
         st.drop_reduction()
         return made
 
@@ -129,7 +129,7 @@ class Placement(ScheduleState):
         for c in consumers:
             if source not in c.inputs():
                 raise ScheduleError(f"cache_read({source.name}): stage {c.name} does not read it")
-        local = _copy_of(f"{self[tensor].name if isinstance(source, Compute) else source.name}.local", source)
+        local = _copy_of(self.name_of(source), source)
         first = next(s for s in self.stages.values() if s in consumers)
         made = self._add_stage(local.name, local, before=first)
         for c in consumers:
@@ -292,8 +292,9 @@ def _computed_apart(name: str, tensor: Compute, body: Expr) -> tuple[Compute, Ex
 
 @lru_cache(maxsize=1024)
 def _copy_of(name: str, source: Source) -> Compute:
-    axes = tuple(Axis(Var(f"{source.name}_{d}"), n, "spatial") for d, n in enumerate(source.shape))
-    return Compute(name, source.shape, source.dtype, axes, Read(source, tuple(a.var for a in axes), source.dtype))
+    axes = tuple(Axis(Var(f"{name}_{d}"), n, "spatial") for d, n in enumerate(source.shape))
+    body = Read(source, tuple(a.var for a in axes), source.dtype)
+    return Compute(f"{name}.local", source.shape, source.dtype, axes, body)
 
 
 @lru_cache(maxsize=1024)

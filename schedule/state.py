@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import TypeAlias, Union
 
 from ..errors import ScheduleError
@@ -36,7 +36,9 @@ class ScheduleState:
         self.trace: list[Step] = []
         self.decisions: Decisions = {}
         first_stage = len(workload.inputs)
-        self._inputs = {n[0]: p for n, p in zip(names, workload.inputs, strict=False)}
+        self._inputs: dict[str, Placeholder] = {}
+        for (name, *_), p in zip(names, workload.inputs, strict=False):
+            self._inputs[_unique(name, self._inputs)] = p
         for tensor, (name, *axes) in zip(workload.stages, names[first_stage:], strict=True):
             self._add_stage(name, tensor, axes)
 
@@ -110,15 +112,19 @@ class ScheduleState:
             return name
         return self[name].tensor
 
+    def name_of(self, source: Source) -> str:
+        """What this schedule calls a tensor: its own name or, where a trace was replayed, that of the trace."""
+        for name, p in self._inputs.items():
+            if p is source:
+                return name
+        return self[source].name
+
     # ------------------------------------------------------------------ for the primitives
 
     def _add_stage(
         self, name: str, tensor: Compute, axis_names: Sequence[str] | None = None, before: Stage | None = None
     ) -> Stage:
-        unique, n = name, 0
-        while unique in self.stages or unique in self._inputs:
-            n += 1
-            unique = f"{name}_{n}"
+        unique = _unique(name, self.stages, self._inputs)
         stage = Stage(unique, tensor, axis_names)
         if before is None:
             self.stages[unique] = stage
@@ -148,3 +154,12 @@ class ScheduleState:
                 f"the loops are {stage.loop_names()}"
             )
         return found
+
+
+def _unique(name: str, *taken: Container[str]) -> str:
+    """The name, or with a number where it is taken."""
+    unique, n = name, 0
+    while any(unique in names for names in taken):
+        n += 1
+        unique = f"{name}_{n}"
+    return unique

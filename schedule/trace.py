@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-STAGE_ARGUMENTS = ("stage", "consumer", "tensor")
 Names = tuple[tuple[str, ...], ...]
 
 
@@ -85,7 +84,7 @@ def primitive(method: Callable[P, R]) -> Callable[P, R]:
         recorded = {}
         if not depth:  # arguments that do not fit are the method's own error
             given = {**dict(zip(names, args[1:], strict=False)), **kwargs}
-            recorded = {k: _record(schedule, k, v) for k, v in given.items()}
+            recorded = {k: _record(schedule, v) for k, v in given.items()}
         schedule._depth = depth + 1
         try:
             result = method(*args, **kwargs)
@@ -99,14 +98,13 @@ def primitive(method: Callable[P, R]) -> Callable[P, R]:
     return wrapper
 
 
-def _record(schedule: Schedule, name: str, argument: object) -> Any:
+def _record(schedule: Schedule, argument: object) -> Any:
     if isinstance(argument, (LoopAxis, Stage, Axis)):
         return argument.name
     if isinstance(argument, (str, int)):
         return argument
     if isinstance(argument, Source):
-        named = (s.name for s in schedule.stages.values() if name in STAGE_ARGUMENTS and s.tensor is argument)
-        return next(named, argument.name)
+        return schedule.name_of(argument)
     if isinstance(argument, (list, tuple)):
-        return [_record(schedule, "", a) for a in argument]
+        return [_record(schedule, a) for a in argument]
     return to_json(argument)

@@ -14,6 +14,7 @@ from luthier.codegen.nodes import If, walk_stmts
 from luthier.runtime.function import build
 from luthier.schedule import Default, Random, Schedule, instantiate
 from luthier.te.evaluate import evaluate
+from luthier.te.parse import parse_workload
 
 WORKLOADS = {
     "conv 3x3": conv_relu(size=(4, 6), channels=16, outputs=32),
@@ -98,6 +99,16 @@ def test_random_schedules(name):
     target = TARGETS["x86-64-v4"]
     for seed in range(3):
         check(instantiate(WORKLOADS[name], Random(random.Random(seed)), target), target, threads=1 + seed)
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_traces_fit_the_same_workload_under_other_names(name):
+    workload = WORKLOADS[name]
+    unnamed = parse_workload(workload.text)
+    for target in TARGETS.values():
+        for decider in (Default(), *(Random(random.Random(seed)) for seed in range(5))):
+            trace = instantiate(workload, decider, target).to_json()
+            assert Schedule.replay(unnamed, trace).to_json() == trace
 
 
 @pytest.mark.parametrize("name", WORKLOADS)

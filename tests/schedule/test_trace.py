@@ -55,6 +55,16 @@ def test_a_trace_fits_an_equal_workload_with_other_names():
     assert list(again.layouts) == [other.inputs[1]]
 
 
+def test_inputs_of_one_name_are_told_apart():
+    a, b = te.placeholder((8, 6), constant=True), te.placeholder((8, 6), constant=True)
+    c = te.compute((8, 6), lambda i, j: a[i, j] + b[i, j], name="C")
+    s = Schedule(te.workload(c, [a, b]))
+    for constant, factor in ((a, 2), (b, 3)):
+        s.transform_layout(constant, [[], [factor]], [(1, 0), (0, 0), (1, 1)])
+    again = Schedule.replay(s.workload, s.to_json())
+    assert again.layouts == s.layouts and set(s.layouts) == {a, b}
+
+
 @pytest.mark.parametrize(
     "change",
     [
