@@ -34,6 +34,11 @@ FAR = 1.4, 2.0
 UNHIDDEN = PerCore(0.2, 0.5, 0.2)
 """Share of the time for reading sums of weights beyond the weights themselves that the products do not hide."""
 
+FAR_STORES = PerCore(0.0, 0.0, 0.5)
+"""Share of the time for writing an output to memory that nothing hides, where it leaves the last-level cache: a block's
+are stored all at once. On Zen 3, 64 -> 256 at 56 x 56 takes 1.03 of the direct products' time, and up to 1.5 while
+others use that cache. 0 where it was not measured."""
+
 CROWDED = PerCore(0.1, 0.1, 0.25)
 """How much longer products take where the sums of a block take twice the room that the second-level cache has."""
 
@@ -213,4 +218,6 @@ def _plan(size: Size, cells: int, parts: int, tile: tuple[int, int], target: Tar
     cycles = of_parts * max(products / taken, first) + (taken - of_parts) * max(products / taken, again)
     extra = 1.0 - 4**size.levels / size.products  # of what is read, beyond what the direct products read
     cycles += UNHIDDEN.of(target) * extra * of_parts * first
+    if not stays_in_l3(size.read_bytes + size.written_bytes, target):
+        cycles += FAR_STORES.of(target) * share * size.written_bytes / memory_rate(target)
     return Plan(cells, parts, tile, group, cycles + sums)
