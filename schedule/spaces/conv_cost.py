@@ -92,8 +92,7 @@ def reads_at_several_places(anchor: Compute, target: Target) -> bool:
     if _has_few_pixels(anchor):
         return True
     pixels, weight_bytes = prod(window.outputs for window in windows(anchor)), 4 * prod(anchor.inputs()[-1].shape)
-    pointwise = prod(axis.extent for axis in anchor.reduce_axes[1:-1]) == 1
-    return pointwise and pixels <= SOME_PIXELS and weight_bytes >= target.l2_bytes // 2
+    return _is_pointwise(anchor) and pixels <= SOME_PIXELS and weight_bytes >= target.l2_bytes // 2
 
 
 def may_sum_in_blocks(anchor: Compute, lanes: int) -> bool:
@@ -148,7 +147,11 @@ def direct_estimate(anchor: Compute, target: Target) -> float:
     products = direct_cycles(anchor, target) * steps if outruns_caches(target) else vectors * steps / 0.98
     on_image += BORDERS.of(target) * (1.0 - on_image)
     products, reading = products * on_image, weight_bytes / memory_rate(target.with_threads(1))
-    return max(products, reading) + UNHIDDEN_WEIGHTS.of(target) * min(products, reading)
+    pointwise = prod(axis.extent for axis in anchor.reduce_axes[1:-1]) == 1
+    unhidden = (
+        0.0 if pointwise else UNHIDDEN_WEIGHTS.of(target)
+    )  # of 1x1s, other algorithms' estimates leave it out too
+    return max(products, reading) + unhidden * min(products, reading)
 
 
 def winograd_margin(size: Size, target: Target) -> float:
@@ -299,6 +302,11 @@ def default_prefetch(anchor: Compute, target: Target) -> bool | str:
     if not is_double(target):
         return True
     return "shared" if _has_few_pixels(anchor) else False
+
+
+def _is_pointwise(anchor: Compute) -> bool:
+    """Whether the window is a single pixel."""
+    return prod(axis.extent for axis in anchor.reduce_axes[1:-1]) == 1
 
 
 def _has_few_pixels(anchor: Compute) -> bool:

@@ -14,6 +14,7 @@ from luthier.codegen.lower import lower
 from luthier.codegen.nodes import Alloc, If, walk_stmts
 from luthier.runtime.function import build
 from luthier.schedule import Default, Random, instantiate
+from luthier.schedule.spaces.conv_cost import direct_estimate
 from luthier.te.evaluate import evaluate
 
 
@@ -148,6 +149,18 @@ def test_the_estimate_decides_where_winograd_of_stride_2_pays():
     exact = conv_relu(size=(56, 56), channels=128, outputs=128, stride=2, accuracy="exact")
     for decider in (Default(), *(Random(random.Random(seed)) for seed in range(10))):
         assert instantiate(exact, decider, target).decisions["algorithm"] == "direct"
+
+
+@pytest.mark.parametrize(("channels", "outputs", "taps"), [(192, 384, 3), (48, 128, 5)])
+def test_narrow_vectors_leave_the_direct_products_where_many_taps_are_on_padding(channels, outputs, taps):
+    """Skipping them does not save all of their time: register tiles at borders have fewer points."""
+    caches = {"l1_bytes": 32 << 10, "l2_bytes": 512 << 10, "l3_bytes": 32 << 20}
+    target = replace(runnable("x86-64-v3", threads=1), **caches)
+    layer = {"channels": channels, "outputs": outputs, "kernel": (taps, taps), "block": 8}
+    padded = conv_relu(size=(6, 6), pad=taps // 2, **layer)
+    assert "winograd" in instantiate(padded, Default(), target).decisions["algorithm"]
+    inside = direct_estimate(conv_relu(size=(5 + taps, 5 + taps), pad=0, **layer).anchor, target)
+    assert 0.6 * inside < direct_estimate(padded.anchor, target) < inside
 
 
 def test_winograd_with_a_tail_of_channels():
