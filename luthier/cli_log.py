@@ -7,7 +7,6 @@ import time
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Mapping
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from .tuner.database import MemoryDatabase, open_log
 from .tuner.exchange import export_records, import_records, merge_logs
 from .tuner.record import Record
 from .tuner.statistics import statistics_of
+from .tuner.task import is_wanted
 
 
 def log_info(arguments: Namespace) -> None:
@@ -41,7 +41,7 @@ def log_info(arguments: Namespace) -> None:
 def log_list(arguments: Namespace) -> None:
     """Print a line for every record."""
     with open_log(arguments.file, "r") as log:
-        records = [r for r in log.records() if _matches(r, arguments.task)]
+        records = [r for r in log.records() if is_wanted(arguments.task, r.task, r.key)]
     _print_records(records)
 
 
@@ -49,7 +49,7 @@ def log_best(arguments: Namespace) -> None:
     """Print the best record of every task on every machine."""
     with open_log(arguments.file, "r") as log:
         found = [log.best(t.key, t.target_hash) for t in log.tasks()]
-    _print_records([r for r in found if r is not None and _matches(r, arguments.task)], decisions=True)
+    _print_records([r for r in found if r is not None and is_wanted(arguments.task, r.task, r.key)], decisions=True)
 
 
 def log_stats(arguments: Namespace) -> None:
@@ -121,10 +121,6 @@ def _add(arguments: Namespace, read: Callable[[MemoryDatabase], int]) -> None:
     with open_log(arguments.file) as log:
         changed = log.merge(collected.records(), collected.model_runs())
     print(f"{arguments.file}: {changed} of {len(list(collected.records()))} records were new or better")
-
-
-def _matches(record: Record, pattern: str | None) -> bool:
-    return pattern is None or fnmatchcase(record.task, pattern) or fnmatchcase(record.key, pattern)
 
 
 def _print_records(records: list[Record], decisions: bool = False) -> None:

@@ -6,12 +6,12 @@ import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 from .database import Database
 from .model_run import ModelRun
 from .record import Record
+from .task import is_wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def statistics_of(log: Database, pattern: str | None = None, *, causes: int = 5)
     """Read a log once and count. pattern: only tasks whose name or key matches (shell style)."""
     groups: dict[tuple[str, str], list[Record]] = {}
     for r in log.records():
-        if pattern is None or fnmatchcase(r.task, pattern) or fnmatchcase(r.key, pattern):
+        if is_wanted(pattern, r.task, r.key):
             groups.setdefault((r.key, r.target_hash), []).append(r)
     records = [r for group in groups.values() for r in group]
     failed = [r for r in records if not r.ok]

@@ -55,6 +55,11 @@ class TuningTask:
         return instantiate(self.workload, decider, target, self.space)
 
 
+def is_wanted(pattern: str | None, name: str, key: str) -> bool:
+    """Whether a task's name or key matches a pattern (shell style); without one, all do."""
+    return pattern is None or fnmatchcase(name, pattern) or fnmatchcase(key, pattern)
+
+
 def tuning_tasks(tasks: Iterable[ModelTask | TuningTask], pattern: str | None = None) -> list[TuningTask]:
     """Collect tasks whose name or key matches ``pattern`` (shell style), adding up the uses of equal ones.
 
@@ -68,7 +73,7 @@ def tuning_tasks(tasks: Iterable[ModelTask | TuningTask], pattern: str | None = 
         known_bytes = getattr(t, "constants_bytes", 0)  # of more tasks than these, where some were chosen before
         task = TuningTask(t.workload, t.name, t.uses, getattr(t, "space", None), max(total, known_bytes))
         names.append(task.name)
-        if pattern is not None and not (fnmatchcase(task.name, pattern) or fnmatchcase(task.key, pattern)):
+        if not is_wanted(pattern, task.name, task.key):
             continue
         identity = (task.key, task.space_name)
         known = found.get(identity)

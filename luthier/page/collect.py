@@ -21,7 +21,7 @@ from ..tuner.database import Database
 from ..tuner.model_run import ModelRun
 from ..tuner.outline import Outline
 from ..tuner.record import Record
-from ..tuner.task import TuningTask
+from ..tuner.task import TuningTask, is_wanted
 
 MOST_NAME = 400
 
@@ -221,13 +221,12 @@ def task_views(
         task = None if wanted is None else wanted.get(key)
         name = trials[0].task if task is None else task.name
         label = shorten(name, MOST_NAME)
-        matches = pattern is None or fnmatchcase(name, pattern) or fnmatchcase(key, pattern)
-        if not matches or (wanted is not None and task is None):
+        if not is_wanted(pattern, name, key) or (wanted is not None and task is None):
             left_out += 1
         else:
             views.append(_view(log, key, machine_hash, label, trials, task))
     views.sort(key=lambda t: (-t.weight_s, t.name, t.key))
-    unknown = [t.name for t in model or () if t.key not in groups and (pattern is None or fnmatchcase(t.name, pattern))]
+    unknown = [t.name for t in model or () if t.key not in groups and is_wanted(pattern, t.name, t.key)]
     return views, unknown, left_out
 
 
