@@ -65,6 +65,10 @@ class Database(ABC):
         """Whether this candidate was measured before, with whatever outcome."""
 
     @abstractmethod
+    def find(self, key: str, target: Target | str, decisions_hash: str) -> Record | None:
+        """The record of one candidate, whatever its outcome; None where it was not measured."""
+
+    @abstractmethod
     def identities(self, key: str, target: Target | str) -> set[str]:
         """Decision hashes of everything that was measured for a task."""
 
@@ -176,6 +180,9 @@ class MemoryDatabase(Database):
 
     def has(self, key: str, target: Target | str, decisions_hash: str) -> bool:
         return (key, hash_of(target), decisions_hash) in self._records
+
+    def find(self, key: str, target: Target | str, decisions_hash: str) -> Record | None:
+        return self._records.get((key, hash_of(target), decisions_hash))
 
     def identities(self, key: str, target: Target | str) -> set[str]:
         return {r.decisions_hash for r in self.records(key, target)}

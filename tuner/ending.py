@@ -18,8 +18,8 @@ CHECK_SHARE = 0.5
 """Of the budget, what measuring the whole model may take; where it would take more, it is left out."""
 SETTLE_SHARE = 0.1
 """Of the budget, what measuring the best few of each task again may take; where it ends, light tasks are left out."""
-READING_S = 3e-4
-"""What settling a task takes longer for each of its records."""
+READING_S = 1e-5
+"""What settling a task takes longer for each of its records: those are found by their times, and few are read."""
 LATE_SHARE = 0.03
 """Of the budget, what a session may take longer rather than leave the whole model out; a third of it for tasks."""
 
@@ -72,6 +72,9 @@ class Ending:
         if not needed_s or left_s < needed_s - LATE_SHARE * (deadline - self.start):
             self.note = "The budget is too short to measure the whole model too."
             return
+        # what came before took longer than thought: that is no reason to compare the builds by a run or two
+        latest = deadline + LATE_SHARE * (deadline - self.start)
+        model_deadline = min(max(deadline, self.clock() + needed_s), latest)
         self.measurer.close()  # its processes must not be in the way
         known = {t.task.key: self.log.identities(t.task.key, self.target) for t in self.scheduler.tasks}
 
@@ -80,7 +83,7 @@ class Ending:
             with shielded():
                 keep_defaults(self.log, defaults, self.target, known)
 
-        self.times = self.model.run(self.log, deadline, self.clock, keep)
+        self.times = self.model.run(self.log, model_deadline, self.clock, keep)
         with shielded():
             self.log.add_model_run(self.times.record(self.model, trials, self.clock() - self.start))
             if self.times.kept == "default":

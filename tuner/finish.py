@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 
 from ..target import Target
 from .bench import MeasureResult
@@ -49,17 +50,12 @@ def finalists(
 ) -> list[Record]:
     """The records that are near a task's best, fastest first, without the default's: the verified ones, and those that
     were never checked (``unchecked``), but none that was found to be no good."""
-    good = [
-        r
-        for r in log.records(task.key, target)
-        if r.space == task.space_name and r.ok and (r.verified or (unchecked and not r.error))
-    ]
     found: list[Record] = []
     limit_s = math.inf
-    for r in sorted(good, key=lambda r: r.best_s):
+    for r in log.ranked(task.key, target, task.space_name, verified=not unchecked):
         if r.best_s > limit_s or len(found) == MOST_FINALISTS:
             break
-        if replay(task, target, r) is not None:
+        if (r.verified or not r.error) and replay(task, target, r) is not None:
             limit_s = min(limit_s, NEAR * r.best_s)
             if r.decisions_hash != default.hash:
                 found.append(r)
@@ -133,10 +129,9 @@ def _at_pace(
 
 
 def _note(log: Database, target: Target, results: Sequence[MeasureResult]) -> None:
-    """Put new timings of a task's candidates, at least one, in the place of the old ones."""
-    known = {r.decisions_hash: r for r in log.records(results[0].task.key, target)}
+    """Put new timings of a task's candidates in the place of the old ones."""
     for result in results:
-        old = known.get(result.candidate.hash)
+        old = log.find(result.task.key, target, result.candidate.hash)
         if old is not None and old.ok and result.status is Status.RUN_ERROR:
             continue  # no fault of the schedule's: the reference was not to be had, say
         search, seed, predicted = (old.search, old.seed, old.predicted) if old is not None else ("", 0, None)
@@ -158,8 +153,8 @@ def demote(
     Their timings stay, for the cost model. known: hashes of those that were there when it was decided: what another
     session has added since, nobody has compared.
     """
-    compared = [r for r in log.records(task.key, target) if r.decisions_hash in known and r.decisions_hash != winner]
-    faster = [r for r in compared if r.space == task.space_name and r.ok and r.verified and r.best_s <= best_s]
+    before = takewhile(lambda r: r.best_s <= best_s, log.ranked(task.key, target, task.space_name))
+    faster = [r for r in before if r.decisions_hash in known and r.decisions_hash != winner]
     for r in faster:
         log.add(replace(r, verified=False, error=reason), replace=True)
     return len(faster)
@@ -175,8 +170,7 @@ def keep_defaults(
     """
     changed = 0
     for task, default in tasks:
-        records = {r.decisions_hash: r for r in log.records(task.key, target)}
-        own = records.get(default.hash)
+        own = log.find(task.key, target, default.hash)
         if own is not None and own.ok and own.verified:
             reason = "slower than the default schedules inside the model"
             changed += demote(log, task, target, own.best_s, own.decisions_hash, reason, known[task.key]) > 0

@@ -110,6 +110,9 @@ class PatientLog(Database):
     def has(self, key: str, target: Target | str, decisions_hash: str) -> bool:
         return self._whole(key, target).has(key, target, decisions_hash)
 
+    def find(self, key: str, target: Target | str, decisions_hash: str) -> Record | None:
+        return self._whole(key, target).find(key, target, decisions_hash)
+
     def identities(self, key: str, target: Target | str) -> set[str]:
         return self._whole(key, target).identities(key, target)
 

@@ -85,9 +85,8 @@ class SqliteDatabase(Database):
     def _add(self, record: Record, replace: bool) -> bool:
         c = self._connection
         if not replace:
-            query = f"{SELECT} WHERE r.key = ? AND r.target = ? AND r.decisions_hash = ?"
-            row = c.execute(query, record.identity).fetchone()
-            if row is not None and not record.better_than(record_of(row)):
+            old = self._find(record.identity)
+            if old is not None and not record.better_than(old):
                 return False
         task = (record.key, record.workload, record.task, family_of(record.workload).signature)
         c.execute("INSERT OR IGNORE INTO tasks (key, workload, name, family) VALUES (?, ?, ?, ?)", task)
@@ -193,6 +192,15 @@ class SqliteDatabase(Database):
         with self._errors():
             query = "SELECT 1 FROM records WHERE key = ? AND target = ? AND decisions_hash = ?"
             return self._connection.execute(query, (key, hash_of(target), decisions_hash)).fetchone() is not None
+
+    def find(self, key: str, target: Target | str, decisions_hash: str) -> Record | None:
+        with self._errors():
+            return self._find((key, hash_of(target), decisions_hash))
+
+    def _find(self, identity: tuple[str, str, str]) -> Record | None:
+        query = f"{SELECT} WHERE r.key = ? AND r.target = ? AND r.decisions_hash = ?"
+        row = self._connection.execute(query, identity).fetchone()
+        return None if row is None else record_of(row)
 
     def identities(self, key: str, target: Target | str) -> set[str]:
         with self._errors():

@@ -138,6 +138,15 @@ class TestEveryDatabase:
         assert log.identities("v1:task", machine) == {r.decisions_hash for r in records}
         assert not log.has("v1:task", machine, make_record(9).decisions_hash)
 
+    def test_find(self, log, make_record, machine):
+        good, failed = make_record(1), make_record(2, status=Status.CRASHED)
+        log.add(good)
+        log.add(failed)
+        for record in (good, failed):
+            assert log.find(record.key, machine, record.decisions_hash) == record
+            assert log.find(record.key, machine.with_threads(7), record.decisions_hash) is None
+        assert log.find(good.key, machine, make_record(3).decisions_hash) is None
+
     def test_tasks_counts_outcomes(self, log, make_record):
         log.add(make_record(1, 2e-3))
         log.add(make_record(2, 1e-3))
