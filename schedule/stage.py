@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -109,10 +109,7 @@ class Stage:
 
     def new_axis(self, name: str, extent: int, kind: Literal["spatial", "reduce"]) -> LoopAxis:
         """Make an axis of this stage, under the next name that is free."""
-        unique, n = name, 0
-        while unique in self._by_name:
-            n += 1
-            unique = f"{name}_{n}"
+        unique = unique_name(name, self._by_name)
         axis = self._by_name[unique] = new_axis(unique, extent, kind, self.tensor)
         self._by_var[axis.var] = axis
         return axis
@@ -171,3 +168,12 @@ class Stage:
 
     def __repr__(self) -> str:
         return f"Stage({self.name}: {self.loop_names()})"
+
+
+def unique_name(name: str, taken: Container[str]) -> str:
+    """The name, or with a number where it is taken."""
+    unique, n = name, 0
+    while unique in taken:
+        n += 1
+        unique = f"{name}_{n}"
+    return unique

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from typing import TypeAlias, Union
 
 from ..errors import ScheduleError
@@ -13,7 +13,7 @@ from ..te.workload import Workload
 from .axis import LoopAxis
 from .decide import Decisions
 from .layout import BlockedLayout
-from .stage import Stage
+from .stage import Stage, unique_name
 from .trace import Names, Step, names_of
 
 StageLike: TypeAlias = Union[str, Source, Stage]
@@ -38,7 +38,7 @@ class ScheduleState:
         first_stage = len(workload.inputs)
         self._inputs: dict[str, Placeholder] = {}
         for (name, *_), p in zip(names, workload.inputs, strict=False):
-            self._inputs[_unique(name, self._inputs)] = p
+            self._inputs[unique_name(name, self._inputs)] = p
         for tensor, (name, *axes) in zip(workload.stages, names[first_stage:], strict=True):
             self._add_stage(name, tensor, axes)
 
@@ -124,7 +124,7 @@ class ScheduleState:
     def _add_stage(
         self, name: str, tensor: Compute, axis_names: Sequence[str] | None = None, before: Stage | None = None
     ) -> Stage:
-        unique = _unique(name, self.stages, self._inputs)
+        unique = unique_name(name, self.stages.keys() | self._inputs.keys())
         stage = Stage(unique, tensor, axis_names)
         if before is None:
             self.stages[unique] = stage
@@ -154,12 +154,3 @@ class ScheduleState:
                 f"the loops are {stage.loop_names()}"
             )
         return found
-
-
-def _unique(name: str, *taken: Container[str]) -> str:
-    """The name, or with a number where it is taken."""
-    unique, n = name, 0
-    while any(unique in names for names in taken):
-        n += 1
-        unique = f"{name}_{n}"
-    return unique

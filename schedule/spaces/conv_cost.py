@@ -147,10 +147,8 @@ def direct_estimate(anchor: Compute, target: Target) -> float:
     products = direct_cycles(anchor, target) * steps if outruns_caches(target) else vectors * steps / 0.98
     on_image += BORDERS.of(target) * (1.0 - on_image)
     products, reading = products * on_image, weight_bytes / memory_rate(target.with_threads(1))
-    pointwise = prod(axis.extent for axis in anchor.reduce_axes[1:-1]) == 1
-    unhidden = (
-        0.0 if pointwise else UNHIDDEN_WEIGHTS.of(target)
-    )  # of 1x1s, other algorithms' estimates leave it out too
+    # Strassen's estimate, with which that of a 1x1 is compared, leaves it out too
+    unhidden = 0.0 if _is_pointwise(anchor) else UNHIDDEN_WEIGHTS.of(target)
     return max(products, reading) + unhidden * min(products, reading)
 
 
