@@ -127,8 +127,7 @@ def schedule_for(layer: Layer, target: Target, log: Database | None) -> tuple[Sc
     work: Workload = layer.workload(target)
     if log is not None:
         space = TuningTask(work, layer.name, space=layer.space).space_name
-        records = [r for r in log.records(work.key, target) if r.ok and r.verified and r.space == space]
-        for record in sorted(records, key=lambda r: r.best_s):
+        for record in log.ranked(work.key, target, space):
             try:
                 return instantiate(work, Replay(record.decisions), target, layer.space), "tuned"
             except ScheduleError:

@@ -95,9 +95,8 @@ def _times(task: TuningTask, target: Target, log: Database | None, measure: bool
     default = task.instantiate(Default(), target)
     default_s = best_s = math.inf
     if log is not None:
-        wanted = decisions_hash(default.decisions, task.space_name)
-        same = [r for r in log.records(task.key, target) if r.decisions_hash == wanted and r.ok]
-        default_s = same[0].best_s if same else math.inf
+        same = log.find(task.key, target, decisions_hash(default.decisions, task.space_name))
+        default_s = same.best_s if same is not None and same.ok else math.inf
         best = log.best(task.key, target, task.space_name)
         best_s = best.best_s if best is not None else math.inf
     if measure:

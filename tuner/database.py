@@ -61,10 +61,6 @@ class Database(ABC):
         """Measurements of whole models, in the order in which they were added."""
 
     @abstractmethod
-    def has(self, key: str, target: Target | str, decisions_hash: str) -> bool:
-        """Whether this candidate was measured before, with whatever outcome."""
-
-    @abstractmethod
     def find(self, key: str, target: Target | str, decisions_hash: str) -> Record | None:
         """The record of one candidate, whatever its outcome; None where it was not measured."""
 
@@ -88,6 +84,10 @@ class Database(ABC):
     def outlines(self) -> Iterator[Outline]:
         """Yield all records without their schedules, in the order in which they were added; for many, and quick."""
         return map(outline, self.records())
+
+    def has(self, key: str, target: Target | str, decisions_hash: str) -> bool:
+        """Whether this candidate was measured before, with whatever outcome."""
+        return self.find(key, target, decisions_hash) is not None
 
     def best(self, key: str, target: Target | str, space: str | None = None) -> Record | None:
         """The first of :meth:`ranked`; None where there is none."""
@@ -177,9 +177,6 @@ class MemoryDatabase(Database):
     def model_runs(self, model: str | None = None, target: Target | str | None = None) -> list[ModelRun]:
         wanted = None if target is None else hash_of(target)
         return [r for r in self._runs if model in (None, r.model) and wanted in (None, r.target_hash)]
-
-    def has(self, key: str, target: Target | str, decisions_hash: str) -> bool:
-        return (key, hash_of(target), decisions_hash) in self._records
 
     def find(self, key: str, target: Target | str, decisions_hash: str) -> Record | None:
         return self._records.get((key, hash_of(target), decisions_hash))

@@ -107,9 +107,6 @@ class PatientLog(Database):
     def model_runs(self, model: str | None = None, target: Target | str | None = None) -> list[ModelRun]:
         return self._whole().model_runs(model, target)
 
-    def has(self, key: str, target: Target | str, decisions_hash: str) -> bool:
-        return self._whole(key, target).has(key, target, decisions_hash)
-
     def find(self, key: str, target: Target | str, decisions_hash: str) -> Record | None:
         return self._whole(key, target).find(key, target, decisions_hash)
 

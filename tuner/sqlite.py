@@ -188,11 +188,6 @@ class SqliteDatabase(Database):
                 ModelRun.from_json(json.loads(row[0])) for row in self._connection.execute(query, values).fetchall()
             ]
 
-    def has(self, key: str, target: Target | str, decisions_hash: str) -> bool:
-        with self._errors():
-            query = "SELECT 1 FROM records WHERE key = ? AND target = ? AND decisions_hash = ?"
-            return self._connection.execute(query, (key, hash_of(target), decisions_hash)).fetchone() is not None
-
     def find(self, key: str, target: Target | str, decisions_hash: str) -> Record | None:
         with self._errors():
             return self._find((key, hash_of(target), decisions_hash))
