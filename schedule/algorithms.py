@@ -153,14 +153,8 @@ def _renamed(tensor: Compute, axis_names: Sequence[str]) -> Compute:
         return tensor
     made = [Axis(Var(n), a.extent, a.kind) for n, a in zip(axis_names, known, strict=True)]
     axes, reduced = tuple(made[: len(tensor.axes)]), tuple(made[len(tensor.axes) :])
-    values: dict[Var, Expr] = {old.var: new.var for old, new in zip(known, made, strict=True)}
-    body = tensor.body
-    if isinstance(body, Reduce):
-        where = None if body.where is None else substitute(body.where, values)
-        body = replace(body, term=substitute(body.term, values), axes=reduced, where=where)
-    else:
-        body = substitute(body, values)
-    return replace(tensor, axes=axes, body=body)
+    body = substitute(tensor.body, {old.var: new.var for old, new in zip(known, made, strict=True)})
+    return replace(tensor, axes=axes, body=replace(body, axes=reduced) if isinstance(body, Reduce) else body)
 
 
 def _producers(tensor: Compute) -> list[Compute]:

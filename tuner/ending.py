@@ -58,23 +58,22 @@ class Ending:
 
         trials: of this session, for the log
         """
+        late_s = LATE_SHARE * (deadline - self.start)
         for state in sorted(self._unsettled(), key=self.scheduler.weight, reverse=True):
             if math.isinf(deadline):
                 self._settle(state, None)
                 continue
-            late_s = LATE_SHARE / 3 * (deadline - self.start)
-            left_s = deadline - self.clock() - self._model_s(deadline) + late_s
+            left_s = deadline - self.clock() - self._model_s(deadline) + late_s / 3
             if left_s >= _settling_s(state):
                 self._settle(state, left_s)
         if self.model is None:
             return
         needed_s, left_s = self._model_s(deadline), deadline - self.clock()
-        if not needed_s or left_s < needed_s - LATE_SHARE * (deadline - self.start):
+        if not needed_s or left_s < needed_s - late_s:
             self.note = "The budget is too short to measure the whole model too."
             return
         # what came before took longer than thought: that is no reason to compare the builds by a run or two
-        latest = deadline + LATE_SHARE * (deadline - self.start)
-        model_deadline = min(max(deadline, self.clock() + needed_s), latest)
+        model_deadline = min(max(deadline, self.clock() + needed_s), deadline + late_s)
         self.measurer.close()  # its processes must not be in the way
         known = {t.task.key: self.log.identities(t.task.key, self.target) for t in self.scheduler.tasks}
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from schedules import Choosing, arrays_for, check, check_loops
-from targets import TARGETS, runnable
+from targets import TARGETS, narrow, runnable
 from workloads import conv_relu
 
 from luthier.codegen.detect import named_target
@@ -154,8 +154,7 @@ def test_the_estimate_decides_where_winograd_of_stride_2_pays():
 @pytest.mark.parametrize(("channels", "outputs", "taps"), [(192, 384, 3), (48, 128, 5)])
 def test_narrow_vectors_leave_the_direct_products_where_many_taps_are_on_padding(channels, outputs, taps):
     """Skipping them does not save all of their time: register tiles at borders have fewer points."""
-    caches = {"l1_bytes": 32 << 10, "l2_bytes": 512 << 10, "l3_bytes": 32 << 20}
-    target = replace(runnable("x86-64-v3", threads=1), **caches)
+    target = narrow()
     layer = {"channels": channels, "outputs": outputs, "kernel": (taps, taps), "block": 8}
     padded = conv_relu(size=(6, 6), pad=taps // 2, **layer)
     assert "winograd" in instantiate(padded, Default(), target).decisions["algorithm"]

@@ -24,4 +24,9 @@ def starting_two(threads: int = 1) -> Target:
     )
 
 
+def narrow(threads: int = 1) -> Target:
+    """x86-64-v3 with the caches of the cores on which narrow vectors were measured."""
+    return replace(runnable("x86-64-v3", threads), l1_bytes=32 << 10, l2_bytes=512 << 10, l3_bytes=32 << 20)
+
+
 TARGETS = {name: runnable(name, threads=2) for name in ("x86-64-v2", "x86-64-v3", "x86-64-v4")}
