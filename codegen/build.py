@@ -69,9 +69,9 @@ class _Preparation:
     source: Placeholder = field(compare=False)
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=256)
 def _prepared(asked: _Preparation) -> Kernel:
-    """Kept for a few: candidates for one convolution transform its filter in few ways."""
+    """Kept for a whole model: candidates for one convolution transform its filter in few ways, eight or so."""
     target = host_target(1)  # it runs where the model is built, whatever the target
     fn = pipeline.lower_preparation(asked.schedule, asked.source, target, "prepare")
     unnamed = emit.emit_function(fn, target)

@@ -81,9 +81,9 @@ class TimeJob:
     best_s: float = float("inf")
     incumbent: Built | None = None
     sample_s: float = 0.0005
-    total_s: float = 0.015
+    total_s: float = 0.01
     min_samples: int = 5
-    max_samples: int = 25
+    max_samples: int = 15
     race: float = 1.4
     contend: float = 0.5
     cold: bool = False

@@ -35,6 +35,8 @@ CLEARLY = 1.5
 """Times the limit of a race: what takes longer lost it."""
 CHANCES = 4
 """How often what takes less may try again."""
+FEW_RUNS = 4
+"""Fewer than these in a sample are told by the run of the race."""
 _PATTERN = 0xFF  # NaN in every float type
 
 
@@ -237,8 +239,8 @@ class _Plan:
     def start(self) -> None:
         """Make ready for samples."""
         job = self.job
-        if self.estimate_s < job.sample_s:
-            self.estimate_s = self._estimate(3)
+        if self.estimate_s < job.sample_s / FEW_RUNS:
+            self.estimate_s = self._estimate(FEW_RUNS)
         self.repeats = max(1, round(job.sample_s / self.estimate_s))
         once_s = self.estimate_s * self.repeats
         self.samples = int(min(max(job.total_s / once_s, job.min_samples), job.max_samples))
