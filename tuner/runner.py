@@ -36,7 +36,7 @@ CLEARLY = 1.5
 CHANCES = 4
 """How often what takes less may try again."""
 FEW_RUNS = 4
-"""Fewer than these in a sample are told by the run of the race."""
+"""Where a sample has fewer runs, that of the race tells how many; else so many are made to find out."""
 _PATTERN = 0xFF  # NaN in every float type
 
 
